@@ -1,0 +1,759 @@
+"""One peer: the handshake with it, the session, the paths under it and what moves over them.
+
+A link lives as long as its peer is in the room, and some time beyond, since a peer that comes back goes on
+with the same session. It drives the state machines of `p2pnb.protocol`: bytes from connections go in, frames
+come out and are sealed and sent, timers fire. What it learns it tells its `LinkHost`, the room's member.
+
+The relay path is opened anew by OPEN messages whenever either side's hub connection was broken: a side that
+sends OPEN seals nothing more under the old keys, and a side that waits for the answer drops records, so none
+of the old path meets the keys of the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol, TypeVar
+
+from p2pnb.engine.receiving import Incoming
+from p2pnb.engine.sending import OutgoingPart
+from p2pnb.engine.thread import register_fork_sensitive
+from p2pnb.engine.upgrade import Upgrade
+from p2pnb.errors import P2PError, PeerGoneError, ProtocolError
+from p2pnb.paths import RANKS, Connection
+from p2pnb.paths.relay import PayloadSender, RelayConnection
+from p2pnb.protocol import exchange as ex
+from p2pnb.protocol import session as se
+from p2pnb.protocol.handshake import Established, GuessBudget, Handshake, HandshakeFailed, HandshakeRandom
+from p2pnb.protocol.hub import IceServer
+from p2pnb.protocol.keys import NONCE_BYTES, verification_commitment
+from p2pnb.protocol.records import PathCipher
+from p2pnb.protocol.wire import (
+    HANDSHAKE_TIMEOUT_S,
+    MAX_BEFORE_PROOF_BYTES,
+    PROOF_TIMEOUT_S,
+    Bye,
+    Chat,
+    ControlFrame,
+    HandshakeType,
+    Profile,
+    RejectCode,
+    RtcAnswer,
+    RtcOffer,
+    Unlock,
+)
+
+__all__ = ["Link", "LinkHost", "LinkState", "RelayPolicy"]
+
+RELAY_RETRY_S: Final = 3.0
+ACK_REST_S: Final = 0.02  # landed bytes that fill no eighth of the window are told after this
+BULK_WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up when something better stands
+MAX_GREETINGS: Final = 20  # handshakes restarted by one peer id; a loop at the other end stops here
+FEATURES: Final = ("webrtc",)
+
+T = TypeVar("T")
+_log = logging.getLogger("p2pnb.link")
+
+
+class LinkState(StrEnum):
+    CONNECTING = "connecting"  # nothing proven yet
+    HERE = "here"
+    AWAY = "away"  # no path at the moment
+    GONE = "gone"
+
+
+class RelayPolicy(StrEnum):
+    """What may go through the hub (sealed): bulk when nothing better stands, never bulk, or everything."""
+
+    FALLBACK = "fallback"
+    NEVER = "never"
+    ONLY = "only"
+
+
+class LinkHost(Protocol):
+    """The room's member, as a link needs it."""
+
+    room_id: str
+    words: str
+    my_id: bytes
+    my_name: str
+    my_kind: str
+    budget: GuessBudget
+    relay_policy: RelayPolicy
+    ice_servers: list[IceServer]
+    loop: asyncio.AbstractEventLoop
+    hub: PayloadSender
+
+    @property
+    def hub_connected(self) -> bool: ...
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]: ...
+    async def in_worker(self, function: Callable[..., T], *args: Any) -> T: ...
+    def wants_guess(self, link: Link) -> None: ...
+    def handshake_done(self, link: Link) -> None: ...
+    def handshake_failed(self, link: Link, failure: HandshakeFailed) -> None: ...
+    def profile_received(self, link: Link, profile: Profile) -> None: ...
+    def chat_received(self, link: Link, chat: Chat) -> None: ...
+    def offer_received(self, incoming: Incoming) -> None: ...
+    def transfer_changed(self, transfer: Any) -> None: ...
+    def item_arrived(self, incoming: Incoming, value: object) -> None: ...
+    def unlocked(self, link: Link) -> None: ...
+    def link_changed(self, link: Link) -> None: ...
+    def link_ended(self, link: Link, reason: str) -> None: ...
+    def path_broke(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Path:
+    """One connection with its own keys, from its first byte to its end."""
+
+    number: se.PathId
+    transport: str
+    connection: Connection
+    my_nonce: bytes
+    cipher: PathCipher | None = None  # None until the peer's nonce is here
+    up: bool = False
+    before_proof_bytes: int = 0
+    pump: asyncio.Task[None] | None = None
+    wake: asyncio.Event | None = None
+    deadline: asyncio.TimerHandle | None = None
+
+
+class _PathListener:
+    """Hands a connection's events to its link, with the path they belong to."""
+
+    def __init__(self, link: Link, path: _Path) -> None:
+        self._link, self._path = link, path
+
+    def message_received(self, message: bytes | memoryview) -> None:
+        self._link.message_received(self._path, message)
+
+    def connection_lost(self, reason: str) -> None:
+        self._link.path_failed(self._path, reason)
+
+    def buffer_low(self) -> None:
+        if self._path.wake is not None:
+            self._path.wake.set()
+
+
+class Link:
+    """Everything between this member and one other."""
+
+    def __init__(self, host: LinkHost, peer_id: bytes, *, owner: bool) -> None:
+        self.host = host
+        self.peer_id = peer_id
+        self.owner = owner
+        self.state = LinkState.CONNECTING
+        self.profile: Profile | None = None
+        self.verification: bytes = b""
+        self.session: se.Session | None = None
+        self.exchange = ex.Exchange()
+        self.upgrade: Upgrade | None = None
+        self.outgoing: dict[int, OutgoingPart] = {}
+        self.incoming: dict[int, Incoming] = {}
+        self.present = True  # as far as the hub says
+        self._established: Established | None = None
+        self._handshake: Handshake | None = None
+        self._handshake_message: bytes = b""  # the HELLO being answered
+        self._has_guess = False
+        self._greetings = 0
+        self._my_verification_nonce = b""
+        self._paths: dict[se.PathId, _Path] = {}
+        self._relay: _Path | None = None
+        self._opening_nonce = b""  # of the OPEN we sent and wait for
+        self._next_path = 1
+        self._timer: asyncio.TimerHandle | None = None
+        self._handshake_timer: asyncio.TimerHandle | None = None
+        self._relay_timer: asyncio.TimerHandle | None = None
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._bulk_timer: asyncio.TimerHandle | None = None
+        self._session_began = 0.0
+        self._flushing = False
+        register_fork_sensitive(self)
+
+    # ── what others may know ────────────────────────────────────────────────────────────────────────
+    @property
+    def confirmed(self) -> bool:
+        """True once the peer proved the words and said who it is."""
+        return self.profile is not None and self.session is not None
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """Transports of the paths that stand, the best first."""
+        up = [path.transport for path in self._paths.values() if path.up]
+        return tuple(sorted(up, key=lambda transport: -RANKS[transport]))
+
+    @property
+    def carrier(self) -> str | None:
+        """Transport of the path that carries frames and bulk now."""
+        path = self._preferred_path()
+        return path.transport if path else None
+
+    @property
+    def round_trip_s(self) -> float | None:
+        if self.session is None or self.session.preferred is None:
+            return None
+        return self.session.round_trip_s(self.session.preferred)
+
+    # ── handshake ───────────────────────────────────────────────────────────────────────────────────
+    def greet(self) -> None:
+        """Start a handshake, or start it over."""
+        if self.state is LinkState.GONE or not self.host.hub_connected:
+            return
+        self._drop_handshake()
+        self._greetings += 1
+        if self._greetings > MAX_GREETINGS:
+            _log.info("giving up on a peer after %d handshakes", MAX_GREETINGS)
+            return
+        random = HandshakeRandom(secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
+        self._my_verification_nonce = random.verification_nonce
+        self._handshake = Handshake(
+            room=self.host.room_id,
+            words=self.host.words,
+            my_id=self.host.my_id,
+            peer_id=self.peer_id,
+            random=random,
+            features=FEATURES,
+        )
+        self._handshake.start()
+        self._send_handshake()
+        self._handshake_timer = self.host.loop.call_later(HANDSHAKE_TIMEOUT_S, self._handshake_timed_out)
+
+    def guess_granted(self) -> None:
+        """The budget allows this handshake to go on."""
+        handshake = self._handshake
+        if handshake is None or not handshake.waits_to_share:
+            self.host.budget.give_back()
+            return
+        self._has_guess = True
+        self._handshake_event(handshake.share())
+
+    def guess_refused(self) -> None:
+        """The budget is used up: this newcomer can't be taken."""
+        if self._handshake is not None:
+            self._handshake_event(self._handshake.reject(RejectCode.LOCKED))
+
+    @property
+    def waits_for_guess(self) -> bool:
+        return self._handshake is not None and self._handshake.waits_to_share and not self._has_guess
+
+    def _on_handshake_message(self, message: bytes) -> None:
+        is_hello = message[0] == HandshakeType.HELLO
+        if is_hello and self._handshake is not None and message == self._handshake_message:
+            return  # the hub delivered it twice
+        if is_hello and (self._handshake is None or self._handshake.greeted):
+            if self.session is not None and self.session.preferred is not None:
+                return  # the session stands: nobody who belongs to it would start over
+            self.greet()
+        if self._handshake is None:
+            return
+        if is_hello:
+            self._handshake_message = message
+        self._handshake_event(self._handshake.receive_message(message))
+
+    def _handshake_event(self, event: Established | HandshakeFailed | None) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        guess_given = handshake.guess_given
+        self._send_handshake()
+        match event:
+            case Established():
+                self._return_guess(lost=False)
+                self._drop_handshake()
+                self._begin_session(event)
+                self.host.handshake_done(self)
+            case HandshakeFailed(code=code):
+                self._return_guess(lost=guess_given or code is RejectCode.WRONG_CODE)
+                self._drop_handshake()
+                self.host.handshake_failed(self, event)
+            case None:
+                if handshake.waits_to_share and not self._has_guess:
+                    self.host.wants_guess(self)
+
+    def _send_handshake(self) -> None:
+        if self._handshake is not None:
+            for message in self._handshake.messages_to_send():
+                self.host.hub.send_payload(self.peer_id, message)
+
+    def _handshake_timed_out(self) -> None:
+        if self._handshake is not None and self.present:
+            self.greet()
+
+    def _return_guess(self, *, lost: bool) -> None:
+        if self._has_guess:
+            self._has_guess = False
+            if lost:
+                self.host.budget.lose(self.host.loop.time())
+            else:
+                self.host.budget.give_back()
+
+    def _drop_handshake(self) -> None:
+        if self._handshake is not None:
+            self._return_guess(lost=self._handshake.guess_given)
+        self._handshake = None
+        self._handshake_message = b""
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
+            self._handshake_timer = None
+
+    # ── session ─────────────────────────────────────────────────────────────────────────────────────
+    def _begin_session(self, established: Established) -> None:
+        now = self.host.loop.time()
+        if self.session is not None:
+            self._end_transfers(PeerGoneError("The other side lost this connection's state; send again."))
+            for path in list(self._paths.values()):
+                self._drop_path(path)
+        self._greetings = 0
+        self._established = established
+        self._session_began = now
+        self.profile = None
+        self.session = se.Session(now)
+        self.exchange = ex.Exchange()
+        self.session.send(
+            Profile(self.host.my_name, self.host.my_kind, self._my_verification_nonce, list(FEATURES)), now
+        )
+        self._relay_established(established.my_nonce, established.peer_nonce)
+
+    def _on_profile(self, profile: Profile) -> None:
+        established = self._established
+        assert established is not None
+        if self.profile is not None:
+            raise ProtocolError("second profile")
+        commitment = verification_commitment(profile.verification_nonce)
+        if not hmac.compare_digest(commitment, established.peer_commitment):
+            raise ProtocolError("the peer's verification nonce is not the one it committed to")
+        mine, theirs = self._my_verification_nonce, profile.verification_nonce
+        nonces = (mine, theirs) if established.initiator else (theirs, mine)
+        self.verification = established.root.verification(*nonces)
+        self.profile = profile
+        self.host.profile_received(self, profile)
+        self._update_state()
+        if self.host.relay_policy is not RelayPolicy.ONLY and "webrtc" in established.features:
+            if self.upgrade is not None:
+                self.upgrade.stop()
+            self.upgrade = Upgrade(self, initiator=established.initiator)
+            self.upgrade.start()
+
+    def send(self, frame: ControlFrame) -> None:
+        """Send a control frame now, or once a path stands; raises UsageError while too much waits."""
+        if self.session is None or self.state is LinkState.GONE:
+            raise PeerGoneError("This peer is not in the room any more.")
+        self.session.send(frame, self.host.loop.time())
+        self.flush()
+
+    def say_bye(self) -> None:
+        """Tell the peer that this side leaves for good."""
+        if self.session is not None and self.session.preferred is not None:
+            self.session.send(Bye(), self.host.loop.time())
+            self.flush()
+
+    def end(self, reason: str) -> None:
+        """The peer is gone for good: close everything."""
+        if self.state is LinkState.GONE:
+            return
+        self.state = LinkState.GONE
+        self._drop_handshake()
+        self._end_transfers(PeerGoneError(reason))
+        if self.upgrade is not None:
+            self.upgrade.stop()
+        for path in list(self._paths.values()):
+            self._drop_path(path)
+        for timer in (self._timer, self._relay_timer, self._ack_timer, self._bulk_timer):
+            if timer is not None:
+                timer.cancel()
+        self.session = None
+        self.host.link_ended(self, reason)
+
+    def _end_transfers(self, error: P2PError) -> None:
+        for part in list(self.outgoing.values()):
+            part.fail(error)
+        for incoming in list(self.incoming.values()):
+            incoming.fail(error)
+        self.outgoing.clear()
+        self.incoming.clear()
+
+    # ── hub's word on presence ──────────────────────────────────────────────────────────────────────
+    def hub_returned(self) -> None:
+        """Our own hub connection stands again: open the relay anew."""
+        if self.session is not None:
+            self.open_relay()
+        elif self.present:
+            self._greetings = 0
+            self.greet()
+
+    def peer_returned(self) -> None:
+        """The hub says that the peer is (again) connected."""
+        self.present = True
+        self._greetings = 0
+        if self.session is None:
+            self.greet()
+        else:
+            self.open_relay()
+
+    def peer_unreachable(self) -> None:
+        """The hub could not deliver to the peer: what was on the relay is lost."""
+        if self._relay is not None and self._relay.up:
+            self.path_failed(self._relay, "the hub can't reach the peer at the moment")
+
+    def hub_lost(self) -> None:
+        """Our own hub connection broke: the relay path with it."""
+        self._opening_nonce = b""
+        if self._relay is not None:
+            self.path_failed(self._relay, "the hub connection broke")
+        if self._handshake is not None:
+            self._drop_handshake()
+
+    # ── relay path ──────────────────────────────────────────────────────────────────────────────────
+    def payload_received(self, payload: memoryview) -> None:
+        """Take a payload of this peer from the hub."""
+        kind = payload[0]
+        if kind == HandshakeType.RECORD:
+            if self._relay is not None:
+                self.message_received(self._relay, payload[1:])
+        elif kind == HandshakeType.OPEN:
+            self._on_open(bytes(payload[1:]))
+        elif len(payload) <= 4096:
+            self._on_handshake_message(bytes(payload))
+
+    def open_relay(self) -> None:
+        """Open the relay path under the standing session, or open it anew."""
+        if self.session is None or not self.host.hub_connected:
+            return
+        if self._relay is not None:
+            self._drop_path(self._relay)
+        self._opening_nonce = secrets.token_bytes(NONCE_BYTES)
+        self._send_open(bytes(NONCE_BYTES))
+        self._retry_relay_later()
+
+    def _send_open(self, echo: bytes) -> None:
+        self.host.hub.send_payload(self.peer_id, bytes([HandshakeType.OPEN]) + self._opening_nonce + echo)
+
+    def _on_open(self, body: bytes) -> None:
+        if len(body) != 2 * NONCE_BYTES:
+            return
+        theirs, echo = body[:NONCE_BYTES], body[NONCE_BYTES:]
+        if self.session is None:
+            if self._handshake is None:
+                self.greet()  # the peer still has a session that we lost: start over
+            return
+        if echo == bytes(NONCE_BYTES):
+            if not self._opening_nonce:
+                self._opening_nonce = secrets.token_bytes(NONCE_BYTES)
+            self._send_open(theirs)
+            self._relay_established(self._opening_nonce, theirs)
+        elif self._opening_nonce and hmac.compare_digest(echo, self._opening_nonce):
+            self._relay_established(self._opening_nonce, theirs)
+
+    def _relay_established(self, my_nonce: bytes, peer_nonce: bytes) -> None:
+        self._opening_nonce = b""
+        if self._relay is not None:
+            self._drop_path(self._relay)
+        connection = RelayConnection(self.host.hub, self.peer_id)
+        self._relay = self._new_path("relay", connection, my_nonce)
+        self._keys_ready(self._relay, peer_nonce)
+
+    def _retry_relay_later(self) -> None:
+        if self._relay_timer is not None:
+            self._relay_timer.cancel()
+        self._relay_timer = self.host.loop.call_later(RELAY_RETRY_S, self._retry_relay)
+
+    def _retry_relay(self) -> None:
+        if self._relay is None and self.present and self.session is not None and self.host.hub_connected:
+            self.open_relay()
+
+    # ── paths ───────────────────────────────────────────────────────────────────────────────────────
+    def add_connection(self, connection: Connection) -> _PathListener:
+        """Take a new direct connection: exchange nonces and proofs on it, then use it."""
+        path = self._new_path(connection.transport, connection, secrets.token_bytes(NONCE_BYTES))
+        connection.send(path.my_nonce)
+        return _PathListener(self, path)
+
+    def message_received(self, path: _Path, message: bytes | memoryview) -> None:
+        """Take one message of a path."""
+        if path.number not in self._paths:
+            return
+        try:
+            if path.cipher is None:
+                if len(message) != NONCE_BYTES:
+                    raise ProtocolError("the connection does not begin with a nonce")
+                self._keys_ready(path, bytes(message))
+            elif not path.up:
+                path.before_proof_bytes += len(message)
+                if path.before_proof_bytes > MAX_BEFORE_PROOF_BYTES:
+                    raise ProtocolError("too much sent before the proof")
+                self._path_proven(path, path.cipher.open_proof(message))
+            else:
+                assert self.session is not None
+                self.session.receive_frame(path.number, path.cipher.open(message), self.host.loop.time())
+                self._take_events()
+        except ProtocolError as error:
+            self.path_failed(path, str(error))
+        self.flush()
+
+    def path_failed(self, path: _Path, reason: str) -> None:
+        """A path broke: go on without it."""
+        if path.number not in self._paths:
+            return
+        _log.info("path %s lost: %s", path.transport, reason)
+        self._drop_path(path)
+        self.host.path_broke()
+        if path.transport == "relay":
+            self._retry_relay_later()
+            if self.session is not None and self.host.hub_connected and self.present:
+                self.host.loop.call_later(0.05, self._retry_relay)
+        elif self.upgrade is not None:
+            self.upgrade.path_lost()
+        self.flush()
+
+    def _new_path(self, transport: str, connection: Connection, my_nonce: bytes) -> _Path:
+        path = _Path(self._next_path, transport, connection, my_nonce)
+        self._next_path += 1
+        self._paths[path.number] = path
+        path.deadline = self.host.loop.call_later(
+            PROOF_TIMEOUT_S, self.path_failed, path, f"no proof within {PROOF_TIMEOUT_S:.0f} s"
+        )
+        return path
+
+    def _keys_ready(self, path: _Path, peer_nonce: bytes) -> None:
+        assert self._established is not None and self.session is not None
+        if hmac.compare_digest(peer_nonce, path.my_nonce):
+            raise ProtocolError("our own nonce came back")
+        mine, theirs = path.my_nonce, peer_nonce
+        nonces = (mine, theirs) if self._established.initiator else (theirs, mine)
+        path.cipher = PathCipher(self._established.session.path(path.transport, *nonces))
+        path.connection.send(path.cipher.proof_record(self.session.received))
+
+    def _path_proven(self, path: _Path, peer_received: int) -> None:
+        assert self.session is not None
+        path.up = True
+        if path.deadline is not None:
+            path.deadline.cancel()
+        self.session.path_up(path.number, RANKS[path.transport], peer_received, self.host.loop.time())
+        path.wake = asyncio.Event()
+        path.pump = self.host.spawn(self._pump(path, path.wake), f"p2pnb {path.transport} pump")
+        self._take_events()
+        self._update_state()
+
+    def _drop_path(self, path: _Path) -> None:
+        self._paths.pop(path.number, None)
+        if self._relay is path:
+            self._relay = None
+        if path.deadline is not None:
+            path.deadline.cancel()
+        if path.pump is not None:
+            path.pump.cancel()
+        if path.cipher is not None:
+            path.cipher.forget()
+        path.connection.close()
+        if self.session is not None:
+            self.session.path_down(path.number, self.host.loop.time())
+        self.exchange.path_lost(path.number)
+        self._take_events()
+        self._update_state()
+
+    def _preferred_path(self) -> _Path | None:
+        if self.session is None or self.session.preferred is None:
+            return None
+        return self._paths.get(self.session.preferred)
+
+    def _update_state(self) -> None:
+        if self.state is LinkState.GONE:
+            return
+        if not self.confirmed:
+            state = LinkState.CONNECTING
+        else:
+            state = LinkState.HERE if self.carrier is not None else LinkState.AWAY
+        self.state = state
+        if self.confirmed:
+            self.host.link_changed(self)
+
+    # ── frames in and out ───────────────────────────────────────────────────────────────────────────
+    def flush(self) -> None:
+        """Send everything the machines have ready, and set the next timer."""
+        if self._flushing or self.session is None:
+            return
+        self._flushing = True
+        try:
+            now = self.host.loop.time()
+            for frame in self.exchange.frames_to_send():
+                self.session.send(frame, now)
+            for number, data in self.session.frames_to_send():
+                path = self._paths.get(number)
+                if path is not None and path.cipher is not None:
+                    path.connection.send(path.cipher.seal(data))
+        except P2PError as error:
+            self._flushing = False
+            self.end(f"The connection to this peer ended: {error}")
+            return
+        finally:
+            self._flushing = False
+        self.session.busy = self.exchange.moving
+        if self.exchange.report_due and self._ack_timer is None:
+            self._ack_timer = self.host.loop.call_later(ACK_REST_S, self._report_landed)
+        if self.exchange.has_chunks:
+            self._wake_pumps()
+        self._set_timer()
+
+    def _report_landed(self) -> None:
+        self._ack_timer = None
+        self.exchange.report_landed()
+        self.flush()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.session.next_timer() if self.session is not None else None
+        if due is not None:
+            self._timer = self.host.loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self.session is not None:
+            self.session.handle_timer(self.host.loop.time())
+            self._take_events()
+            self.flush()
+
+    def _take_events(self) -> None:
+        session = self.session
+        while session is not None and session is self.session and (event := session.next_event()) is not None:
+            match event:
+                case se.FrameReceived(frame=frame):
+                    self._on_frame(frame)
+                case se.ChunkReceived(transfer=transfer, offset=offset, data=data):
+                    self.exchange.receive_chunk(transfer, offset, data)
+                case se.PathLost(path=number, reason=reason):
+                    path = self._paths.get(number)
+                    if path is not None:
+                        self.path_failed(path, reason)
+                case se.PathDoubted(path=number):
+                    self.exchange.path_lost(number)  # what it owes goes elsewhere; repeats are dropped
+                    if self._relay is not None and self._relay.number == number:
+                        self.open_relay()
+                case se.PreferenceChanged():
+                    self._wake_pumps()
+                    self._update_state()
+            self.take_exchange_events()
+
+    def _on_frame(self, frame: ControlFrame) -> None:
+        if isinstance(frame, Profile):
+            self._on_profile(frame)
+            return
+        if self.profile is None:
+            raise ProtocolError("a frame came before the profile")
+        match frame:
+            case Chat():
+                self.host.chat_received(self, frame)
+            case RtcOffer():
+                if self.upgrade is not None:
+                    self.upgrade.offer_received(frame)
+                else:
+                    self.send(RtcAnswer(frame.attempt, ""))
+            case RtcAnswer():
+                if self.upgrade is not None:
+                    self.upgrade.answer_received(frame)
+            case Unlock():
+                self.host.unlocked(self)
+            case Bye():
+                # ended by the loop, not from inside the session's own event
+                self.host.loop.call_soon(self.end, "The peer left the room.")
+            case _:
+                self.exchange.receive_frame(frame)
+
+    def take_exchange_events(self) -> None:
+        """Act on what the exchange has to say."""
+        while (event := self.exchange.next_event()) is not None:
+            match event:
+                case ex.OfferArrived(offer=offer):
+                    incoming = self.incoming[offer.transfer] = Incoming(self, offer)
+                    self.host.offer_received(incoming)
+                case ex.PieceArrived(transfer=number, offset=offset, data=data):
+                    if (receiving := self.incoming.get(number)) is not None:
+                        receiving.piece_arrived(offset, data)
+                case ex.AllArrived(transfer=number):
+                    if (receiving := self.incoming.get(number)) is not None:
+                        receiving.all_arrived()
+                case ex.CancelledByPeer(transfer=number, outgoing=False, code=code, reason=reason):
+                    if (receiving := self.incoming.pop(number, None)) is not None:
+                        receiving.cancelled_by_peer(code, reason)
+                case ex.Completed(transfer=number):
+                    if (part := self.outgoing.pop(number, None)) is not None:
+                        part.completed()
+                case ex.Declined(transfer=number, reason=reason):
+                    if (part := self.outgoing.pop(number, None)) is not None:
+                        part.declined(reason)
+                case ex.CancelledByPeer(transfer=number, code=code, reason=reason):
+                    if (part := self.outgoing.pop(number, None)) is not None:
+                        part.cancelled_by_peer(code, reason)
+                case ex.Accepted(transfer=number):
+                    if (part := self.outgoing.get(number)) is not None:
+                        part.accepted()
+                case ex.AllAcknowledged(transfer=number):
+                    if (part := self.outgoing.get(number)) is not None:
+                        part.all_acknowledged()
+
+    # ── bulk ────────────────────────────────────────────────────────────────────────────────────────
+    def may_inline(self) -> bool:
+        """Tell whether small content may ride in its offer at once."""
+        return self.host.relay_policy is not RelayPolicy.NEVER or self.carrier not in (None, "relay")
+
+    def _bulk_allowed(self, path: _Path) -> bool:
+        assert self.session is not None
+        if self._preferred_path() is not path:
+            return False
+        if path.transport != "relay" or self.host.relay_policy is RelayPolicy.ONLY:
+            return True
+        if self.host.relay_policy is RelayPolicy.NEVER:
+            return False
+        if self.upgrade is None or self.upgrade.settled:
+            return True
+        wait = self._session_began + BULK_WAITS_FOR_DIRECT_S - self.host.loop.time()
+        if wait > 0 and self._bulk_timer is None:
+            self._bulk_timer = self.host.loop.call_later(wait, self.bulk_may_move)
+        return wait <= 0
+
+    def bulk_may_move(self) -> None:
+        """Something that bulk waited for is decided."""
+        self._bulk_timer = None
+        self._wake_pumps()
+
+    def _wake_pumps(self) -> None:
+        for path in self._paths.values():
+            if path.wake is not None:
+                path.wake.set()
+
+    async def _pump(self, path: _Path, wake: asyncio.Event) -> None:
+        """Send chunks over one path while it may take more."""
+        while True:
+            await wake.wait()
+            wake.clear()
+            while self._bulk_allowed(path) and path.connection.buffered < path.connection.high_water:
+                chunk = self.exchange.next_chunk(path.number, path.connection.chunk_bytes)
+                if chunk is None:
+                    break
+                part = self.outgoing.get(chunk.transfer)
+                if part is None:
+                    continue
+                data = await part.read(chunk.offset, chunk.length)
+                if data is None or path.cipher is None:
+                    continue  # the source failed, and the transfer with it
+                frame = b"".join((se.chunk_header(chunk.transfer, chunk.offset), data))
+                path.connection.send(path.cipher.seal(frame))
+                part.moved()
+                await asyncio.sleep(0)  # frames that came in meanwhile go first
+
+    # ── fork ────────────────────────────────────────────────────────────────────────────────────────
+    def forget_after_fork(self) -> None:
+        """Drop all keys in a forked child: its parent goes on using them."""
+        for path in self._paths.values():
+            if path.cipher is not None:
+                path.cipher.forget()
+        self._paths.clear()
+        self._established = None
+        self._handshake = None
+        self.session = None
+        self.state = LinkState.GONE

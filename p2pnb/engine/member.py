@@ -1,0 +1,486 @@
+"""One room, seen from one peer: the hub connection, a link per other peer, and who may take what.
+
+A `Member` lives on the event loop. It tells a `MemberListener` (the user's `Room`) what happens, with the
+loop's own objects; the listener must not block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from p2pnb.engine.hub_client import HubAddress, HubClient
+from p2pnb.engine.link import Link, LinkState, RelayPolicy
+from p2pnb.engine.receiving import Incoming
+from p2pnb.engine.sending import Outgoing, OutgoingPart
+from p2pnb.engine.thread import Engine
+from p2pnb.engine.transfers import Source
+from p2pnb.errors import (
+    AuthenticationError,
+    HubUnavailableError,
+    P2PError,
+    RoomLockedError,
+    WrongCodeError,
+)
+from p2pnb.files import printable
+from p2pnb.protocol.handshake import GuessBudget, HandshakeFailed
+from p2pnb.protocol.hub import IceServer, Welcome
+from p2pnb.protocol.wire import MAX_NAME_CHARS, Chat, Profile, RejectCode, Unlock
+
+__all__ = ["Member", "MemberConfig", "MemberListener", "MemberState"]
+
+JOIN_WAIT_S: Final = 20.0  # for the first handshakes; a peer's kernel may be busy
+FIRST_PEER_SETTLES_S: Final = 0.5  # once one peer is confirmed, the others get this much longer
+GONE_AFTER_S: Final = 60.0  # transfers of a peer that the hub reported left fail after this
+MAX_LINKS: Final = 1024
+AUTO_ACCEPT_ITEMS: Final = 10_000
+TRANSFER_NEWS_S: Final = 0.1  # progress is told at most this often
+
+T = TypeVar("T")
+_log = logging.getLogger("p2pnb.member")
+
+
+class MemberState(StrEnum):
+    CONNECTING = "connecting"
+    OPEN = "open"
+    RECONNECTING = "reconnecting"  # to the hub; sessions over direct paths go on
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberConfig:
+    """What a room was created or joined with."""
+
+    address: HubAddress
+    room: str
+    words: str = field(repr=False)
+    name: str
+    kind: str
+    folder: Path
+    relay: RelayPolicy = RelayPolicy.FALLBACK
+    owner: str = field(default="", repr=False)
+    ticket: str = field(default="", repr=False)
+    accept: bool | int | Callable[[Incoming], object] = 100_000_000  # bytes per item, or a decision
+
+
+class MemberListener(Protocol):
+    """Who hears what happens in the room; called on the event loop."""
+
+    def state_changed(self, state: MemberState, error: P2PError | None) -> None: ...
+    def peer_changed(self, link: Link) -> None: ...
+    def message_arrived(self, link: Link, chat: Chat) -> None: ...
+    def offer_waits(self, incoming: Incoming) -> None: ...
+    def transfer_changed(self, transfer: Outgoing | Incoming) -> None: ...
+    def item_arrived(self, incoming: Incoming, value: object) -> None: ...
+    def noticed(self, error: P2PError) -> None: ...
+
+
+class Member:
+    """This peer in one room."""
+
+    def __init__(self, engine: Engine, config: MemberConfig, listener: MemberListener) -> None:
+        self.config = config
+        self.room_id, self.words = config.room, config.words
+        self.my_name, self.my_kind = config.name, config.kind
+        self.my_id = b""
+        self.relay_policy = config.relay
+        self.ice_servers: list[IceServer] = []
+        self.public_url = ""
+        self.budget = GuessBudget()
+        self.links: dict[bytes, Link] = {}
+        self.state = MemberState.CONNECTING
+        self.loop = engine.loop
+        self._engine = engine
+        self._listener = listener
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.hub = HubClient(config.address, config.room, self, owner=config.owner, ticket=config.ticket)
+        self._names: dict[bytes, str] = {}  # shown names, one per link
+        self._welcomed: asyncio.Future[Welcome] = self.loop.create_future()
+        self._settling: dict[bytes, asyncio.Future[HandshakeFailed | None]] = {}  # first handshakes of `join`
+        self._waiting_for_guess: list[Link] = []
+        self._auto_accepted_bytes = 0
+        self._auto_accepted_items = 0
+        self._gone_timers: dict[bytes, asyncio.TimerHandle] = {}
+        self._dirty: dict[str, Outgoing | Incoming] = {}
+        self._news_timer: asyncio.TimerHandle | None = None
+        self._take_back_closer = engine.at_exit(self.leave)
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────
+    async def join(self, timeout: float = JOIN_WAIT_S) -> None:
+        """Connect and shake hands with who is there.
+
+        Returns once the hub answered and at least one peer is confirmed (or nobody is there). Raises HubError
+        if the hub can't be had, WrongCodeError or RoomLockedError if every peer says so.
+        """
+        self._run_task = self.spawn(self.hub.run(), "p2pnb hub")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._welcomed
+                await self._first_handshakes()
+        except TimeoutError as error:
+            if not self._welcomed.done():
+                await self.leave()
+                raise HubUnavailableError(
+                    f"The hub at {self.config.address.url} did not answer within {timeout:.0f} s. Try again."
+                ) from error
+            # peers are there, but silent: the room is open and they will come when they can
+        except BaseException:
+            await self.leave()
+            raise
+
+    async def _first_handshakes(self) -> None:
+        waiting = set(self._settling.values())
+        outcomes: list[HandshakeFailed | None] = []
+        patience: float | None = None
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            outcomes += [future.result() for future in done]
+            if None in outcomes:
+                patience = FIRST_PEER_SETTLES_S
+        self._settling.clear()
+        failures = [outcome for outcome in outcomes if outcome is not None]
+        if failures and len(failures) == len(outcomes):
+            raise _handshake_error(failures[0])
+
+    async def leave(self) -> None:
+        """Say goodbye to everybody and close. Safe to call twice."""
+        if self.state is MemberState.CLOSED:
+            return
+        self._set_state(MemberState.CLOSED, None)
+        self._take_back_closer()
+        for link in list(self.links.values()):
+            with contextlib.suppress(P2PError):
+                link.say_bye()
+        await self._drained()
+        for link in list(self.links.values()):
+            link.end("You left the room.")
+        await self.hub.leave()
+        for timer in self._gone_timers.values():
+            timer.cancel()
+        if self._news_timer is not None:
+            self._news_timer.cancel()
+            self._tell_transfers()
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            if "abort" not in task.get_name():  # removing temporary files is let finish
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
+
+    async def _drained(self) -> None:
+        """Give the goodbyes a moment to get out."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while self.hub.connected and self.hub.buffered:
+                    await asyncio.sleep(0.005)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Start a task that this member owns; what it raises is logged."""
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    async def in_worker(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a blocking function on a worker thread."""
+        return await self.loop.run_in_executor(self._engine.workers, function, *args)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+    # ── what the room asks for ──────────────────────────────────────────────────────────────────────
+    def name_of(self, link: Link) -> str:
+        """Return the name this peer is shown by, unique in the room."""
+        return self._names.get(link.peer_id, "?")
+
+    def present_links(self) -> list[Link]:
+        """Return the confirmed peers that are here or only away for a moment."""
+        return [link for link in self.links.values() if link.confirmed and link.present]
+
+    def chat(self, chat: Chat, links: Iterable[Link]) -> None:
+        """Send a chat message."""
+        for link in links:
+            link.send(chat)
+
+    def send(self, source: Source, links: list[Link]) -> Outgoing:
+        """Offer something to some peers."""
+        transfer = Outgoing(source)
+        transfer.parts = [OutgoingPart(transfer, link) for link in links]
+        for part in transfer.parts:
+            part.offer()
+        self._listener.transfer_changed(transfer)
+        return transfer
+
+    def unlock(self) -> None:
+        """Take newcomers again; the owner's word counts for everybody."""
+        self.budget.unlock()
+        for link in self.present_links():
+            link.send(Unlock())
+        self._serve_waiting()
+
+    # ── hub (HubListener) ───────────────────────────────────────────────────────────────────────────
+    @property
+    def hub_connected(self) -> bool:
+        return self.hub.connected
+
+    def welcomed(self, welcome: Welcome) -> None:
+        self.my_id = bytes.fromhex(welcome.id)
+        self.ice_servers = list(welcome.ice_servers)
+        self.public_url = welcome.public_url
+        present = {bytes.fromhex(entry.id): entry.owner for entry in welcome.peers}
+        first = not self._welcomed.done()
+        for peer_id, link in list(self.links.items()):
+            if peer_id in present:
+                link.present = True
+            elif link.present:
+                self._peer_absent(link)
+        for peer_id, owner in present.items():
+            link = self._link(peer_id, owner)
+            if first:
+                self._settling[peer_id] = self.loop.create_future()
+            link.hub_returned()
+        if first:
+            self._welcomed.set_result(welcome)
+        self._set_state(MemberState.OPEN, None)
+
+    def hub_lost(self, reason: str) -> None:
+        if self.state is MemberState.OPEN:
+            _log.info("hub lost: %s", reason)
+            self._set_state(MemberState.RECONNECTING, HubUnavailableError(f"The hub is lost for now: {reason}"))
+        for link in list(self.links.values()):
+            link.hub_lost()
+
+    def hub_failed(self, error: P2PError) -> None:
+        if not self._welcomed.done():
+            self._welcomed.set_exception(error)
+            return
+        self._listener.noticed(error)
+        self._set_state(MemberState.RECONNECTING, error)
+
+    def peer_joined(self, peer_id: bytes, owner: bool) -> None:
+        if peer_id != self.my_id:
+            known = peer_id in self.links
+            link = self._link(peer_id, owner)
+            self._cancel_gone(link)
+            if known:
+                link.peer_returned()
+            else:
+                link.greet()
+
+    def peer_left(self, peer_id: bytes) -> None:
+        link = self.links.get(peer_id)
+        if link is not None:
+            self._settled(link, HandshakeFailed(RejectCode.MALFORMED, told_by_peer=False, detail="left"))
+            self._peer_absent(link)
+
+    def peer_unreachable(self, peer_id: bytes) -> None:
+        if (link := self.links.get(peer_id)) is not None:
+            link.peer_unreachable()
+
+    def payload_received(self, peer_id: bytes, payload: memoryview) -> None:
+        if (link := self.links.get(peer_id)) is not None:
+            link.payload_received(payload)
+
+    def hub_buffer_low(self) -> None:
+        for link in self.links.values():
+            link.bulk_may_move()
+
+    def _link(self, peer_id: bytes, owner: bool) -> Link:
+        link = self.links.get(peer_id)
+        if link is None or link.state is LinkState.GONE:
+            if len(self.links) >= MAX_LINKS:
+                raise ValueError("the hub names more peers than a room can have")
+            link = self.links[peer_id] = Link(self, peer_id, owner=owner)
+        return link
+
+    def _peer_absent(self, link: Link) -> None:
+        """The hub says a peer left. With a direct path it is still here; else it may come back for a while."""
+        link.present = False
+        if not link.confirmed:
+            link.end("The peer left.")
+        elif link.carrier in (None, "relay"):
+            self._listener.peer_changed(link)
+            self._cancel_gone(link)
+            self._gone_timers[link.peer_id] = self.loop.call_later(
+                GONE_AFTER_S, link.end, "The peer left the room and did not come back."
+            )
+
+    def _cancel_gone(self, link: Link) -> None:
+        if (timer := self._gone_timers.pop(link.peer_id, None)) is not None:
+            timer.cancel()
+
+    # ── links (LinkHost) ────────────────────────────────────────────────────────────────────────────
+    def wants_guess(self, link: Link) -> None:
+        if link not in self._waiting_for_guess:
+            self._waiting_for_guess.append(link)
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        while self._waiting_for_guess:
+            link = self._waiting_for_guess[0]
+            if not link.waits_for_guess:
+                self._waiting_for_guess.pop(0)
+            elif self.budget.take(self.loop.time()):
+                self._waiting_for_guess.pop(0)
+                link.guess_granted()
+            elif self.budget.exhausted:
+                self._waiting_for_guess.pop(0)
+                link.guess_refused()
+            else:
+                return
+
+    def handshake_done(self, link: Link) -> None:
+        self._serve_waiting()
+
+    def handshake_failed(self, link: Link, failure: HandshakeFailed) -> None:
+        if failure.code in (RejectCode.WRONG_CODE, RejectCode.LOCKED, RejectCode.VERSION):
+            if link.peer_id not in self._settling:
+                self._listener.noticed(_newcomer_error(failure, self.budget.locked))
+            self._settled(link, failure)
+        self._serve_waiting()
+
+    def profile_received(self, link: Link, profile: Profile) -> None:
+        wanted = printable(profile.name, MAX_NAME_CHARS).strip() or "somebody"
+        taken = {name for peer_id, name in self._names.items() if peer_id != link.peer_id}
+        taken.add(self.my_name)
+        name, count = wanted, 1
+        while name in taken:
+            count += 1
+            name = f"{wanted} ({count})"
+        self._names[link.peer_id] = name
+        self._settled(link, None)
+
+    def chat_received(self, link: Link, chat: Chat) -> None:
+        self._listener.message_arrived(link, chat)
+
+    def offer_received(self, incoming: Incoming) -> None:
+        self.spawn(self._decide(incoming), "p2pnb accept policy")
+
+    def transfer_changed(self, transfer: Outgoing | Incoming) -> None:
+        ended = transfer.ended if isinstance(transfer, Outgoing) else transfer.state.ended
+        if ended:
+            self._dirty.pop(transfer.id, None)
+            self._listener.transfer_changed(transfer)
+            return
+        self._dirty[transfer.id] = transfer
+        if self._news_timer is None:
+            self._news_timer = self.loop.call_later(TRANSFER_NEWS_S, self._tell_transfers)
+
+    def _tell_transfers(self) -> None:
+        self._news_timer = None
+        dirty, self._dirty = self._dirty, {}
+        for transfer in dirty.values():
+            self._listener.transfer_changed(transfer)
+
+    def item_arrived(self, incoming: Incoming, value: object) -> None:
+        self._listener.item_arrived(incoming, value)
+
+    def unlocked(self, link: Link) -> None:
+        if link.owner:
+            self.budget.unlock()
+            self._serve_waiting()
+
+    def link_changed(self, link: Link) -> None:
+        if link.carrier is not None:
+            self._cancel_gone(link)
+        elif not link.present and link.peer_id not in self._gone_timers and link.state is not LinkState.GONE:
+            self._peer_absent(link)
+        self._listener.peer_changed(link)
+
+    def link_ended(self, link: Link, reason: str) -> None:
+        self._cancel_gone(link)
+        self.links.pop(link.peer_id, None)
+        if link in self._waiting_for_guess:
+            self._waiting_for_guess.remove(link)
+        self._listener.peer_changed(link)
+        self._names.pop(link.peer_id, None)
+        self._serve_waiting()
+
+    def path_broke(self) -> None:
+        """A path died: see at once whether the hub still stands."""
+        self.hub.check_now()
+
+    # ── inside ──────────────────────────────────────────────────────────────────────────────────────
+    def _settled(self, link: Link, outcome: HandshakeFailed | None) -> None:
+        future = self._settling.get(link.peer_id)
+        if future is not None and not future.done():
+            future.set_result(outcome)
+
+    async def _decide(self, incoming: Incoming) -> None:
+        """Take an offer at once if the room's policy says so; else it waits for a person."""
+        if await self._wanted(incoming):
+            incoming.accept(self.config.folder)
+        else:
+            self._listener.offer_waits(incoming)
+
+    async def _wanted(self, incoming: Incoming) -> bool:
+        accept = self.config.accept
+        if callable(accept):
+            try:
+                return bool(await self.in_worker(accept, incoming))
+            except Exception as error:  # noqa: BLE001 - the user's function; the offer waits instead
+                self._listener.noticed(P2PError(f"Your accept function failed on {incoming.name!r}: {error!r}"))
+                return False
+        if isinstance(accept, bool):
+            return accept
+        # many small items must not fill the memory either
+        room_left = self._auto_accepted_bytes + incoming.size_bytes <= 20 * accept
+        if incoming.size_bytes > accept or not room_left or self._auto_accepted_items >= AUTO_ACCEPT_ITEMS:
+            return False
+        self._auto_accepted_bytes += incoming.size_bytes
+        self._auto_accepted_items += 1
+        return True
+
+    def _set_state(self, state: MemberState, error: P2PError | None) -> None:
+        if self.state is not MemberState.CLOSED:
+            self.state = state
+            self._listener.state_changed(state, error)
+
+
+def new_message_id() -> str:
+    """Return an id for a chat message."""
+    return secrets.token_hex(8)
+
+
+def _handshake_error(failure: HandshakeFailed) -> P2PError:
+    match failure.code:
+        case RejectCode.WRONG_CODE:
+            return WrongCodeError(
+                "The secret words are not this room's. Check the code for typing errors, or ask for a new invite."
+            )
+        case RejectCode.LOCKED:
+            return RoomLockedError(
+                "Too many wrong codes were tried in this room lately, so it takes no newcomers. "
+                "Ask its owner to unlock it (room.unlock()), or try again in some minutes."
+            )
+        case RejectCode.VERSION:
+            return AuthenticationError("The peers here speak another version of p2pnb. Install the same version.")
+        case _:
+            return AuthenticationError(
+                "The handshake with the peers of this room failed on the way. Try again; if it fails every time, "
+                "the hub changes what passes through it."
+            )
+
+
+def _newcomer_error(failure: HandshakeFailed, locked: bool) -> P2PError:
+    if failure.code is RejectCode.VERSION:
+        return AuthenticationError("Somebody with another version of p2pnb tried to join.")
+    if locked or failure.code is RejectCode.LOCKED:
+        return RoomLockedError(
+            "Too many wrong codes were tried: the room takes no newcomers for now. room.unlock() opens it again."
+        )
+    return WrongCodeError("Somebody tried to join with wrong words. Nothing was exchanged.")
+
+

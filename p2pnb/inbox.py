@@ -1,0 +1,123 @@
+"""`Inbox`: what has arrived, and `Message`: what was said."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2pnb.files.sizes import human_size
+from p2pnb.protocol.wire import Preview
+
+__all__ = ["Inbox", "InboxItem", "Message"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A chat message."""
+
+    id: str
+    sender: str
+    text: str
+    time: float  # seconds since the epoch, by this machine's clock when it came or went
+    mine: bool = False
+    private: bool = False  # said to some, not to the whole room
+    to: tuple[str, ...] = ()  # receivers of a private message of mine
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """Something that arrived, whole."""
+
+    name: str
+    sender: str
+    time: float  # seconds since the epoch, when it was complete
+    size_bytes: int
+    kind: str  # "object", "file" or "folder"
+    type: str
+    preview: Preview
+    value: Any = field(repr=False)  # the object; the path of a file or folder
+
+    @property
+    def path(self) -> Path | None:
+        """Where a file or folder is; None for objects."""
+        return self.value if isinstance(self.value, Path) else None
+
+
+class Inbox(Mapping[str, Any]):
+    """What arrived: the newest value by name; `all()` has every item with its sender, time and size.
+
+    A file's value is its path. Names are shown sorted by arrival, the newest last.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[InboxItem] = []
+        self._unread: list[InboxItem] = []
+        self._changed = threading.Condition()
+        self._wakeups = 0
+
+    def __getitem__(self, name: str) -> Any:
+        for item in reversed(self._items):
+            if item.name == name:
+                return item.value
+        here = ", ".join(repr(n) for n in self) or "nothing"
+        raise KeyError(f"no {name!r} has arrived; the inbox has {here}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(item.name for item in list(self._items)))
+
+    def __len__(self) -> int:
+        return len({item.name for item in list(self._items)})
+
+    def all(self) -> list[InboxItem]:
+        """Return every item that arrived, oldest first."""
+        return list(self._items)
+
+    def discard(self, name: str) -> None:
+        """Forget every item of this name, so that its memory can be freed; files stay on disk."""
+        with self._changed:
+            self._items = [item for item in self._items if item.name != name]
+            self._unread = [item for item in self._unread if item.name != name]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        rows = [f"  {item.name!r} from {item.sender}: {item.type}, {human_size(item.size_bytes)}" for item in self._items]
+        return "\n".join(["<Inbox: nothing yet>"] if not rows else ["<Inbox", *rows, ">"])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self)}
+
+    # ── for the room ────────────────────────────────────────────────────────────────────────────────
+    def _add(self, item: InboxItem) -> None:
+        with self._changed:
+            self._items.append(item)
+            self._unread.append(item)
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        """Have waiting calls look again."""
+        with self._changed:
+            self._wakeups += 1
+            self._changed.notify_all()
+
+    def _take(self, name: str | None) -> InboxItem | None:
+        """Return the oldest item (of this name) that no `receive` returned yet."""
+        with self._changed:
+            for index, item in enumerate(self._unread):
+                if name is None or item.name == name:
+                    return self._unread.pop(index)
+        return None
+
+    def _wait(self, until: float | None) -> bool:
+        """Wait for news; False once the time (monotonic) is over."""
+        with self._changed:
+            remaining = None if until is None else until - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return False
+            self._changed.wait(remaining if remaining is None else min(remaining, 3600.0))
+            return True

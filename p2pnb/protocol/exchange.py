@@ -1,0 +1,520 @@
+"""Transfers between two peers: offers, credit, chunks and acknowledged ranges.
+
+Theory of operation. A transfer is a byte stream with a number that its sender chose. Per side and transfer
+there is one small machine:
+
+    sender     OFFERED ──Accept──> MOVING ──all acknowledged──> SENT ──Finish──> FINISHED ──Complete──> over
+    receiver   OFFERED ──accept()─> MOVING ──all landed and Finish──> ARRIVED ──completed()──> over
+
+and either side may end it at any time (Decline, Cancel). The receiver grants *credit*, the number of bytes
+of the stream that may have been sent in all; first just the head, until the caller understood it, then a
+window beyond what has landed on its disk or in its memory. Chunks take any path and any order; each path's
+unacknowledged ranges are known and go back to be sent again when it is lost. Bytes that come twice are
+dropped before the caller sees them.
+
+What a peer can't do in its role raises ProtocolError; what merely crossed an ending on its way is ignored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from p2pnb.errors import ProtocolError
+from p2pnb.protocol.ranges import RangeSet
+from p2pnb.protocol.session import PathId
+from p2pnb.protocol.wire import (
+    MAX_ACK_RANGES,
+    MAX_HEAD_BYTES,
+    MAX_ITEM_NAME_CHARS,
+    MAX_OPEN_TRANSFERS,
+    MAX_PREVIEW_COLUMNS,
+    MAX_PREVIEW_ROWS,
+    MAX_SIZE_BYTES,
+    WINDOW_BYTES,
+    Accept,
+    Cancel,
+    Complete,
+    ControlFrame,
+    Decline,
+    Finish,
+    Got,
+    Offer,
+)
+
+__all__ = [
+    "Accepted",
+    "AllAcknowledged",
+    "AllArrived",
+    "CancelledByPeer",
+    "Chunk",
+    "Completed",
+    "Declined",
+    "Exchange",
+    "ExchangeEvent",
+    "OfferArrived",
+    "PieceArrived",
+]
+
+_MAX_TRANSFER: Final = (1 << 32) - 1
+_ACK_FRACTION: Final = 8  # acknowledge after 1/8 of the window has landed
+_KINDS: Final = frozenset({"object", "file", "folder"})
+
+
+# ── events ──────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class OfferArrived:
+    """The peer offers something; answer with `accept` or `decline`."""
+
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class PieceArrived:
+    """New bytes of a transfer; call `landed` with the same range once they are written."""
+
+    transfer: int
+    offset: int
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class AllArrived:
+    """Every byte has landed and the sender says its source was whole: finish, then call `completed`."""
+
+    transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The peer takes the offer; `next_chunk` has work."""
+
+    transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The peer doesn't want it."""
+
+    transfer: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllAcknowledged:
+    """Every byte has landed at the peer: check the source, then call `finish` (or `cancel`)."""
+
+    transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The peer has the whole item in its final place."""
+
+    transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledByPeer:
+    """The peer ended the transfer; `outgoing` tells whether we were its sender."""
+
+    transfer: int
+    outgoing: bool
+    code: str
+    reason: str
+
+
+ExchangeEvent = (
+    OfferArrived | PieceArrived | AllArrived | Accepted | Declined | AllAcknowledged | Completed | CancelledByPeer
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What to read and send next."""
+
+    transfer: int
+    offset: int
+    length: int
+
+
+class _Phase(Enum):
+    OFFERED = auto()
+    MOVING = auto()
+    SENT = auto()  # sender: all acknowledged
+    FINISHED = auto()  # sender: Finish sent
+    ARRIVED = auto()  # receiver: all landed and finished
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    size: int
+    phase: _Phase = _Phase.OFFERED
+    whole_in_offer: bool = False
+    credit: int = 0
+    to_send: RangeSet = field(default_factory=RangeSet)
+    acked: RangeSet = field(default_factory=RangeSet)
+    in_flight: dict[PathId, RangeSet] = field(default_factory=dict)
+
+    @property
+    def allowance(self) -> int:
+        """Bytes that may still be sent under the credit."""
+        return self.credit - self.acked.total - sum(ranges.total for ranges in self.in_flight.values())
+
+
+@dataclass(slots=True)
+class _Incoming:
+    offer: Offer
+    phase: _Phase = _Phase.OFFERED
+    credit: int = 0
+    window_open: bool = False
+    finished: bool = False  # Finish came
+    arrived: RangeSet = field(default_factory=RangeSet)
+    landed: RangeSet = field(default_factory=RangeSet)
+    unreported: RangeSet = field(default_factory=RangeSet)  # landed, not yet told
+
+
+class Exchange:
+    """All transfers of one session, both directions."""
+
+    def __init__(self, *, window_bytes: int = WINDOW_BYTES) -> None:
+        self._window = window_bytes
+        self._next_transfer = 1
+        self._outgoing: dict[int, _Outgoing] = {}
+        self._incoming: dict[int, _Incoming] = {}
+        self._last_offered = 0  # highest number of the peer's transfers
+        self._turns: deque[int] = deque()  # outgoing transfers with something to send, in turn
+        self._frames: deque[ControlFrame] = deque()
+        self._events: deque[ExchangeEvent] = deque()
+
+    # ── sending side ────────────────────────────────────────────────────────────────────────────────
+    def next_transfer(self) -> int:
+        """Return the number for a new transfer; also `Offer.transfer` of the offer that follows."""
+        number = self._next_transfer
+        self._next_transfer += 1
+        return number
+
+    def offer(self, offer: Offer) -> None:
+        """Offer something under a number from `next_transfer`."""
+        whole = len(offer.head) + len(offer.content) == offer.size_bytes
+        self._outgoing[offer.transfer] = _Outgoing(size=offer.size_bytes, whole_in_offer=whole)
+        self._frames.append(offer)
+
+    def next_chunk(self, path: PathId, max_bytes: int) -> Chunk | None:
+        """Choose what to send next on `path`, transfers in turn; it counts as sent there. None: nothing may go."""
+        for _ in range(len(self._turns)):
+            number = self._turns[0]
+            self._turns.rotate(-1)
+            out = self._outgoing[number]
+            piece = out.to_send.take(min(max_bytes, out.allowance)) if out.allowance > 0 else None
+            if piece is not None:
+                out.in_flight.setdefault(path, RangeSet()).add(*piece)
+                if not out.to_send:
+                    self._turns.remove(number)
+                return Chunk(number, piece[0], piece[1] - piece[0])
+        return None
+
+    def path_lost(self, path: PathId) -> None:
+        """What was sent on `path` and not acknowledged has to go again."""
+        for number, out in self._outgoing.items():
+            lost = out.in_flight.pop(path, None)
+            if lost is not None:
+                for start, end in lost:
+                    self._requeue(number, out, start, end)
+
+    def unsent(self, path: PathId, chunk: Chunk) -> None:
+        """Take back a chunk from `next_chunk` that did not go out on `path` after all."""
+        out = self._outgoing.get(chunk.transfer)
+        if out is not None and (flying := out.in_flight.get(path)) is not None:
+            start, end = chunk.offset, chunk.offset + chunk.length
+            flying.remove(start, end)
+            self._requeue(chunk.transfer, out, start, end)
+
+    def finish(self, transfer: int) -> None:
+        """The source was whole and unchanged to the end."""
+        out = self._outgoing.get(transfer)
+        if out is not None and out.phase is _Phase.SENT:
+            out.phase = _Phase.FINISHED
+            self._frames.append(Finish(transfer))
+
+    def cancel_outgoing(self, transfer: int, code: str, reason: str) -> None:
+        """End a transfer we send."""
+        if self._drop_outgoing(transfer):
+            self._frames.append(Cancel(transfer, True, code, reason))
+
+    # ── receiving side ──────────────────────────────────────────────────────────────────────────────
+    def accept(self, transfer: int, have: RangeSet | None = None) -> None:
+        """Take an offer; only the head is let through until `open_window`."""
+        inc = self._incoming.get(transfer)
+        if inc is None or inc.phase is not _Phase.OFFERED:
+            return
+        inc.phase = _Phase.MOVING
+        offer = inc.offer
+        if len(offer.head) + len(offer.content) == offer.size_bytes:
+            inc.finished = True  # it all came with the offer
+            inc.landed.add(0, offer.size_bytes)
+            self._check_arrived(transfer, inc)
+            return
+        for start, end in [*(have or ()), (0, len(offer.head))]:
+            inc.arrived.add(start, end)
+            inc.landed.add(start, end)
+        inc.credit = max(inc.landed.total, offer.head_bytes)
+        self._frames.append(Accept(transfer, inc.credit, list(inc.landed)))
+        self._check_arrived(transfer, inc)
+
+    def open_window(self, transfer: int) -> None:
+        """The head is understood: let the content come."""
+        inc = self._incoming.get(transfer)
+        if inc is not None and inc.phase is _Phase.MOVING and not inc.finished:
+            inc.window_open = True
+            self._report(transfer, inc)
+
+    def landed(self, transfer: int, start: int, end: int) -> None:
+        """The bytes [start, end) of a PieceArrived are in their place."""
+        inc = self._incoming.get(transfer)
+        if inc is None or inc.phase is not _Phase.MOVING:
+            return
+        inc.landed.add(start, end)
+        inc.unreported.add(start, end)
+        enough = inc.unreported.total >= self._window // _ACK_FRACTION or len(inc.unreported) >= MAX_ACK_RANGES
+        if enough or inc.landed.total == inc.offer.size_bytes:
+            self._report(transfer, inc)
+        self._check_arrived(transfer, inc)
+
+    def report_landed(self) -> None:
+        """Acknowledge what has landed so far (called by a timer, so that small rests don't wait)."""
+        for transfer, inc in self._incoming.items():
+            if inc.unreported:
+                self._report(transfer, inc)
+
+    @property
+    def report_due(self) -> bool:
+        """True while something landed that the peer wasn't told."""
+        return any(inc.unreported for inc in self._incoming.values())
+
+    def completed(self, transfer: int) -> None:
+        """The item is in its final place."""
+        inc = self._incoming.pop(transfer, None)
+        if inc is not None:
+            self._frames.append(Complete(transfer))
+
+    def decline(self, transfer: int, reason: str = "") -> None:
+        """Refuse an offer."""
+        if self._incoming.pop(transfer, None) is not None:
+            self._frames.append(Decline(transfer, reason))
+
+    def cancel_incoming(self, transfer: int, code: str, reason: str) -> None:
+        """End a transfer we receive."""
+        if self._incoming.pop(transfer, None) is not None:
+            self._frames.append(Cancel(transfer, False, code, reason))
+
+    def landed_bytes(self, transfer: int) -> int:
+        """Bytes of an incoming stream that are in their place."""
+        inc = self._incoming.get(transfer)
+        return inc.landed.total if inc is not None else 0
+
+    def acknowledged_bytes(self, transfer: int) -> int:
+        """Bytes of an outgoing stream that have landed at the peer."""
+        out = self._outgoing.get(transfer)
+        return out.acked.total if out is not None else 0
+
+    # ── both ────────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def moving(self) -> bool:
+        """True while bytes are under way or wanted in either direction."""
+        return any(o.phase is not _Phase.OFFERED for o in self._outgoing.values()) or any(
+            i.phase is _Phase.MOVING for i in self._incoming.values()
+        )
+
+    @property
+    def has_chunks(self) -> bool:
+        """True while `next_chunk` may have something."""
+        return any(self._outgoing[number].allowance > 0 for number in self._turns)
+
+    def receive_frame(self, frame: ControlFrame) -> bool:
+        """Take a control frame; False if it isn't one of the exchange's."""
+        match frame:
+            case Offer():
+                self._on_offer(frame)
+            case Accept():
+                self._on_accept(frame)
+            case Decline():
+                if self._drop_outgoing(frame.transfer):
+                    self._events.append(Declined(frame.transfer, frame.reason))
+            case Got():
+                self._on_got(frame)
+            case Finish():
+                self._on_finish(frame)
+            case Complete():
+                self._on_complete(frame)
+            case Cancel():
+                self._on_cancel(frame)
+            case _:
+                return False
+        return True
+
+    def receive_chunk(self, transfer: int, offset: int, data: memoryview) -> None:
+        """Take a chunk; only bytes that are new become events."""
+        inc = self._incoming.get(transfer)
+        if inc is None:
+            return  # cancelled while this was on its way
+        end = offset + len(data)
+        if inc.phase is _Phase.OFFERED:
+            raise ProtocolError("chunk of a transfer that was not accepted")
+        if end > inc.offer.size_bytes:
+            raise ProtocolError(f"chunk beyond the announced size of {inc.offer.size_bytes} bytes")
+        for start, stop in inc.arrived.missing(offset, end):
+            inc.arrived.add(start, stop)
+            if inc.arrived.total > inc.credit:
+                raise ProtocolError("more sent than the credit allows")
+            self._events.append(PieceArrived(transfer, start, data[start - offset : stop - offset]))
+
+    def frames_to_send(self) -> list[ControlFrame]:
+        """Return and forget the control frames that are due, in order."""
+        out = list(self._frames)
+        self._frames.clear()
+        return out
+
+    def next_event(self) -> ExchangeEvent | None:
+        """Return the oldest event not taken yet."""
+        return self._events.popleft() if self._events else None
+
+    # ── inside ──────────────────────────────────────────────────────────────────────────────────────
+    def _on_offer(self, offer: Offer) -> None:
+        problem = _offer_problem(offer)
+        if problem:
+            raise ProtocolError(problem)
+        if not self._last_offered < offer.transfer <= _MAX_TRANSFER:
+            raise ProtocolError(f"transfer number {offer.transfer} does not follow {self._last_offered}")
+        self._last_offered = offer.transfer
+        if len(self._incoming) >= MAX_OPEN_TRANSFERS:
+            self._frames.append(Decline(offer.transfer, f"more than {MAX_OPEN_TRANSFERS} transfers are open"))
+            return
+        self._incoming[offer.transfer] = _Incoming(offer)
+        self._events.append(OfferArrived(offer))
+
+    def _on_accept(self, frame: Accept) -> None:
+        out = self._outgoing.get(frame.transfer)
+        if out is None:
+            return
+        if out.phase is not _Phase.OFFERED or out.whole_in_offer:
+            raise ProtocolError("transfer accepted twice")
+        out.phase = _Phase.MOVING
+        _check_ranges(frame.have, out.size)
+        for start, end in frame.have:
+            out.acked.add(start, end)
+        for start, end in out.acked.missing(0, out.size):
+            out.to_send.add(start, end)
+        if out.to_send:
+            self._turns.append(frame.transfer)
+        out.credit = _checked_credit(frame.credit, out)
+        self._events.append(Accepted(frame.transfer))
+        self._check_sent(frame.transfer, out)
+
+    def _on_got(self, frame: Got) -> None:
+        out = self._outgoing.get(frame.transfer)
+        if out is None:
+            return
+        if out.phase is _Phase.OFFERED:
+            raise ProtocolError("bytes acknowledged that were never sent")
+        _check_ranges(frame.ranges, out.size)
+        for start, end in frame.ranges:
+            out.acked.add(start, end)
+            out.to_send.remove(start, end)
+            for flying in out.in_flight.values():
+                flying.remove(start, end)
+        out.credit = _checked_credit(frame.credit, out)
+        if not out.to_send and frame.transfer in self._turns:
+            self._turns.remove(frame.transfer)
+        self._check_sent(frame.transfer, out)
+
+    def _on_finish(self, frame: Finish) -> None:
+        inc = self._incoming.get(frame.transfer)
+        if inc is None:
+            return
+        if inc.phase is not _Phase.MOVING or inc.finished or inc.landed.total != inc.offer.size_bytes:
+            raise ProtocolError("transfer finished out of turn")
+        inc.finished = True
+        self._check_arrived(frame.transfer, inc)
+
+    def _on_complete(self, frame: Complete) -> None:
+        out = self._outgoing.get(frame.transfer)
+        if out is None:
+            return
+        if out.phase is not _Phase.FINISHED and not out.whole_in_offer:
+            raise ProtocolError("transfer completed before it was finished")
+        self._drop_outgoing(frame.transfer)
+        self._events.append(Completed(frame.transfer))
+
+    def _on_cancel(self, frame: Cancel) -> None:
+        if frame.by_sender:
+            known = self._incoming.pop(frame.transfer, None) is not None
+        else:
+            known = self._drop_outgoing(frame.transfer)
+        if known:
+            self._events.append(CancelledByPeer(frame.transfer, not frame.by_sender, frame.code, frame.reason))
+
+    def _check_sent(self, transfer: int, out: _Outgoing) -> None:
+        if out.phase is _Phase.MOVING and out.acked.total == out.size:
+            out.phase = _Phase.SENT
+            out.in_flight.clear()
+            self._events.append(AllAcknowledged(transfer))
+
+    def _check_arrived(self, transfer: int, inc: _Incoming) -> None:
+        if inc.finished and inc.phase is _Phase.MOVING and inc.landed.total == inc.offer.size_bytes:
+            inc.phase = _Phase.ARRIVED
+            self._events.append(AllArrived(transfer))
+
+    def _report(self, transfer: int, inc: _Incoming) -> None:
+        if inc.window_open:
+            inc.credit = min(inc.offer.size_bytes, inc.landed.total + self._window)
+        ranges = list(inc.unreported)
+        inc.unreported = RangeSet()
+        for i in range(0, max(1, len(ranges)), MAX_ACK_RANGES):
+            self._frames.append(Got(transfer, ranges[i : i + MAX_ACK_RANGES], inc.credit))
+
+    def _requeue(self, number: int, out: _Outgoing, start: int, end: int) -> None:
+        if out.phase is not _Phase.MOVING:
+            return
+        for a, b in out.acked.missing(start, end):
+            out.to_send.add(a, b)
+        if out.to_send and number not in self._turns:
+            self._turns.append(number)
+
+    def _drop_outgoing(self, transfer: int) -> bool:
+        if self._outgoing.pop(transfer, None) is None:
+            return False
+        if transfer in self._turns:
+            self._turns.remove(transfer)
+        return True
+
+
+def _offer_problem(offer: Offer) -> str:
+    """Return what is wrong with an offer's form, or nothing."""
+    content_bytes = offer.size_bytes - offer.head_bytes
+    checks = (
+        (offer.kind in _KINDS, "offer of an unknown kind"),
+        (0 <= offer.size_bytes <= MAX_SIZE_BYTES, "offer with an impossible size"),
+        (0 <= offer.head_bytes <= min(offer.size_bytes, MAX_HEAD_BYTES), "offer with an impossible head"),
+        (len(offer.head) in (0, offer.head_bytes), "offer whose head is not of the announced size"),
+        (len(offer.content) in (0, content_bytes), "offer whose content is not of the announced size"),
+        (not offer.content or len(offer.head) == offer.head_bytes, "offer with content but no head"),
+        (1 <= offer.count <= MAX_SIZE_BYTES or offer.kind == "folder", "offer of no files"),
+        (len(offer.name) <= MAX_ITEM_NAME_CHARS, "offer with too long a name"),
+        (len(offer.preview.rows) <= MAX_PREVIEW_ROWS, "preview with too many rows"),
+        (len(offer.preview.columns) <= MAX_PREVIEW_COLUMNS, "preview with too many columns"),
+    )
+    return next((text for fine, text in checks if not fine), "")
+
+
+def _check_ranges(ranges: list[tuple[int, int]], size: int) -> None:
+    if len(ranges) > MAX_ACK_RANGES or any(not 0 <= start < end <= size for start, end in ranges):
+        raise ProtocolError("acknowledged ranges outside the transfer")
+
+
+def _checked_credit(credit: int, out: _Outgoing) -> int:
+    if not 0 <= credit <= out.size:
+        raise ProtocolError("credit outside the transfer")
+    return max(credit, out.credit)
