@@ -69,7 +69,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    import importlib  # noqa: PLC0415
+    import importlib
 
     if name == "errors":
         return importlib.import_module("p2pnb.errors")
@@ -86,6 +86,6 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(ipython: Any) -> None:
     """Register the magics: ``%load_ext p2pnb``."""
-    from p2pnb.magics import load  # noqa: PLC0415
+    from p2pnb.magics import load
 
     load(ipython)

@@ -70,14 +70,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from p2pnb.demo.script import demo  # noqa: PLC0415 - only this command needs it
+    from p2pnb.demo.script import demo
 
     stay = not options.exit and sys.stdin.isatty() and sys.stdout.isatty()
     return demo(stay=stay)
 
 
 def _create(options: argparse.Namespace) -> int:
-    from p2pnb.room import create  # noqa: PLC0415
+    from p2pnb.room import create
 
     with create(options.name, hub=options.hub) as room:
         print(f"Invite: {room.invite.link}\n{room.invite.qr_text()}")
@@ -91,6 +91,7 @@ def _join(options: argparse.Namespace) -> int:
 
 def _send(options: argparse.Namespace) -> int:
     with _joined(options) as room:
+        room.meet()
         transfer = room.send_file(options.paths)
         transfer.result()
         print(f"{transfer!r}")
@@ -106,12 +107,9 @@ def _receive(options: argparse.Namespace) -> int:
 
 def _joined(options: argparse.Namespace, **settings: Any) -> Room:
     """Join with an invite that is asked for: in the arguments every user of the machine could read its words."""
-    from p2pnb.room import join  # noqa: PLC0415
+    from p2pnb.room import join
 
-    if sys.stdin.isatty():
-        invite = input("Invite (link or code): ")
-    else:
-        invite = sys.stdin.readline()
+    invite = input("Invite (link or code): ") if sys.stdin.isatty() else sys.stdin.readline()
     return join(invite.strip(), options.name, **settings)
 
 
@@ -142,7 +140,7 @@ def _talk(room: Room) -> int:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from p2pnb.doctor import report  # noqa: PLC0415
+    from p2pnb.doctor import report
 
     lines, good = report()
     print("\n".join(lines))

@@ -64,8 +64,8 @@ def find_server(hub: str | None = None) -> OwnServer:
 
 async def create_room(server: OwnServer) -> RoomCreated:
     """Ask a server for a new room."""
-    import aiohttp  # noqa: PLC0415
-    import msgspec  # noqa: PLC0415
+    import aiohttp
+    import msgspec
 
     timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
     try:
@@ -73,7 +73,11 @@ async def create_room(server: OwnServer) -> RoomCreated:
             if server.needs_probe:
                 await _probe(http, server)
             async with http.post(
-                server.address.route("api/rooms"), headers=server.headers, json={}, timeout=timeout, allow_redirects=False
+                server.address.route("api/rooms"),
+                headers=server.headers,
+                json={},
+                timeout=timeout,
+                allow_redirects=False,
             ) as answer:
                 body = await answer.content.read(64 * 1024)
                 if answer.status != 201:
@@ -89,7 +93,7 @@ async def create_room(server: OwnServer) -> RoomCreated:
 
 
 async def _probe(http: Any, server: OwnServer) -> None:
-    import aiohttp  # noqa: PLC0415
+    import aiohttp
 
     try:
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
@@ -124,7 +128,9 @@ def _creation_refused(status: int, body: bytes, url: str) -> HubError:
 def _from_url(text: str) -> OwnServer:
     parts = urlsplit(text.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{_without_query(text)!r} is not the address of a server; it must begin with http:// or https://.")
+        raise UsageError(
+            f"{_without_query(text)!r} is not the address of a server; it must begin with http:// or https://."
+        )
     token = parse_qs(parts.query).get("token", [""])[0] or os.environ.get("P2PNB_HUB_TOKEN", "")
     path = parts.path.rstrip("/")
     for page in ("/lab", "/tree", "/notebooks"):  # what people copy from the browser
@@ -135,7 +141,7 @@ def _from_url(text: str) -> OwnServer:
 
 
 def _without_query(text: str) -> str:
-    return text.split("?")[0][:200]
+    return text.split("?", maxsplit=1)[0][:200]
 
 
 def _from_kernel_file(path: Path) -> OwnServer | None:
@@ -147,7 +153,7 @@ def _from_kernel_file(path: Path) -> OwnServer | None:
 
 
 def _from_jupyter_file(pid: int) -> OwnServer | None:
-    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415
+    from jupyter_core.paths import jupyter_runtime_dir
 
     data = _private_json(Path(jupyter_runtime_dir()) / f"jpserver-{pid}.json")
     if data is None or not isinstance(data.get("url"), str):

@@ -33,15 +33,20 @@ def report() -> tuple[list[str], bool]:
         numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
         fine = numbers >= least
         good = good and fine
-        lines.append(f"{'✓' if fine else '✗'} {package} {version}" + ("" if fine else f": update to {'.'.join(map(str, least))}"))
+        advice = "" if fine else f": update to {'.'.join(map(str, least))} or newer"
+        lines.append(f"{'✓' if fine else '✗'} {package} {version}{advice}")
     has_webrtc = webrtc.available()
-    lines.append("✓ WebRTC (aiortc) loads" if has_webrtc else "✗ WebRTC: aiortc can't be imported; rooms use the relay only")
+    if has_webrtc:
+        lines.append("✓ WebRTC (aiortc) loads")
+    else:
+        lines.append("✗ aiortc can't be imported: rooms use the relay only")
     addresses = _own_addresses()
-    lines.append(f"{'✓' if addresses else '·'} network addresses beyond loopback: {', '.join(addresses) or 'none, so direct paths need them'}")
+    shown = ", ".join(addresses) or "none; direct paths need one"
+    lines.append(f"{'✓' if addresses else '·'} network addresses beyond loopback: {shown}")
     try:
         server = find_server()
         made = engine().call(create_room(server), 15)
-        lines.append(f"✓ this process's Jupyter server hosts rooms: {server.url} (made room {made.room})")
+        lines.append(f"✓ this process's Jupyter server hosts rooms: {server.url} (room {made.room})")
     except P2PError as error:
         lines.append(f"· no server for own rooms: {error}")
     return lines, good and has_webrtc

@@ -86,8 +86,10 @@ class Inbox(Mapping[str, Any]):
         return list(self)
 
     def __repr__(self) -> str:
-        rows = [f"  {item.name!r} from {item.sender}: {item.type}, {human_size(item.size_bytes)}" for item in self._items]
-        return "\n".join(["<Inbox: nothing yet>"] if not rows else ["<Inbox", *rows, ">"])
+        if not self._items:
+            return "<Inbox: nothing yet>"
+        rows = [f"{i.name!r} from {i.sender}: {i.type}, {human_size(i.size_bytes)}" for i in list(self._items)]
+        return "<Inbox\n  " + "\n  ".join(rows) + "\n>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self)}

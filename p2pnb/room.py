@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from p2pnb.discovery import create_room, find_server
@@ -41,7 +41,6 @@ __all__ = ["Room", "create", "join"]
 
 Accept = bool | int | str | Callable[[Offer], object]
 To = str | Peer | Iterable[str | Peer] | None
-Event = Literal["message", "object", "file", "peer", "state", "offer", "transfer", "notice"]
 EVENTS: Final = ("message", "object", "file", "peer", "state", "offer", "transfer", "notice")
 
 CREATE_TIMEOUT_S: Final = 30.0
@@ -262,7 +261,7 @@ class Room:
 
         Raises UsageError for more than 32 KiB of text, or if nobody is here.
         """
-        if not isinstance(text, str) or not text.strip():
+        if not text.strip():
             raise UsageError("A message needs some text.")
         if len(text.encode("utf-8", "replace")) > MAX_CHAT_BYTES:
             raise UsageError("This text is longer than 32 KiB. Send it as an object instead: room.send(text, 'name').")
@@ -283,7 +282,7 @@ class Room:
         change them in place until the transfer is done. Raises NotSupportedError for other types, UsageError if
         nobody is here.
         """
-        from p2pnb.objects import encode  # noqa: PLC0415 - loads pandas and friends only when something is sent
+        from p2pnb.objects import encode
 
         member, links = self._receivers(to)
         shown = str(name) if name is not None else _default_name(obj)
@@ -332,7 +331,25 @@ class Room:
         """Like `receive`, to be awaited."""
         return await asyncio.get_running_loop().run_in_executor(None, self.receive, name, timeout)
 
-    def on(self, event: Event, callback: Callable[[Any], object]) -> Callable[[], None]:
+    def meet(self, name: str | None = None, timeout: float | None = None) -> Peer:
+        """Wait until somebody else (of this name) is here, and return them.
+
+        `timeout` is in seconds: WaitTimeoutError after it. Raises RoomClosedError when the room is left.
+        """
+        if self._engine.is_current:
+            raise UsageError("meet() waits, and callbacks of p2pnb may not wait. Use room.on('peer', …) instead.")
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._inbox._changed:
+            while True:
+                for peer in self.peers.values():
+                    if peer.state == LinkState.HERE.value and name in (None, peer.name):
+                        return peer
+                if self.state == MemberState.CLOSED.value:
+                    raise RoomClosedError("The room was left before anybody came.")
+                if not self._inbox._wait(until):
+                    raise WaitTimeoutError(f"{name or 'Nobody'} has not come within {timeout} s.")
+
+    def on(self, event: str, callback: Callable[[Any], object]) -> Callable[[], None]:
         """Call `callback` with the thing concerned whenever `event` happens; returns a function that ends that.
 
         "message" Message · "object", "file" InboxItem · "peer" Peer · "state" Room · "offer" Offer ·
@@ -378,7 +395,7 @@ class Room:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         if self._panel is None:
             try:
-                from p2pnb.panel import Panel  # noqa: PLC0415
+                from p2pnb.panel import Panel
             except ImportError:
                 return {"text/plain": repr(self)}
             self._panel = Panel(self)
@@ -486,7 +503,7 @@ class Room:
         for callback in callbacks:
             try:
                 callback(thing)
-            except Exception:  # the user's code; the room lives on
+            except Exception:  # noqa: BLE001 - the user's code; the room lives on
                 _log.exception("a callback for %r failed", event)
 
 
@@ -542,6 +559,7 @@ class _Ears:
             room._peers.pop(link.peer_id, None)
         elif peer._link is not link:  # the same peer came back after it was given up
             peer = room._peers[link.peer_id] = Peer(link, room._member.name_of(link))
+        room._inbox._wake()
         room._tell("peer", peer)
 
     def message_arrived(self, link: Link, chat: Chat) -> None:
@@ -611,7 +629,7 @@ def _display_name(name: str | None) -> str:
 
 def _default_name(obj: Any) -> str:
     """Return the name of the variable that holds `obj` in the user's notebook, or the type's."""
-    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    shell = _shell()
     if shell is not None:
         for key, value in list(getattr(shell, "user_ns", {}).items()):
             if value is obj and not key.startswith("_"):
@@ -620,9 +638,13 @@ def _default_name(obj: Any) -> str:
 
 
 def _in_kernel() -> bool:
+    return getattr(_shell(), "kernel", None) is not None
+
+
+def _shell() -> Any:
+    """Return the IPython shell this runs in, or None; IPython is never imported for it."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and getattr(shell, "kernel", None) is not None
+    return ipython.get_ipython() if ipython is not None else None
 
 
 def _names_its_hub(invite: str | Invite) -> bool:

@@ -151,7 +151,7 @@ class Transfer:
         return self
 
     def __await__(self) -> Generator[Any, None, Transfer]:
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         yield from asyncio.wrap_future(self._finished).__await__()
         if (problem := self.error) is not None:
@@ -183,10 +183,11 @@ class Transfer:
         way = "to" if self.direction == "out" else "from"
         names = ", ".join(self.peers)
         rate = f", {human_size(int(self.rate))}/s" if self.rate else ""
-        return f"<Transfer {self.name!r} {way} {names}: {self.state}, {self.progress:.0%} of {human_size(self.size_bytes)}{rate}>"
+        share = f"{self.progress:.0%} of {human_size(self.size_bytes)}"
+        return f"<Transfer {self.name!r} {way} {names}: {self.state}, {share}{rate}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        from p2pnb.panel.progress import ProgressBar  # noqa: PLC0415
+        from p2pnb.panel.progress import ProgressBar
 
         if self._bar is None:
             self._bar = ProgressBar(self)

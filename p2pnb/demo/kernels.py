@@ -42,7 +42,9 @@ class ServerKernel:
                 raise P2PError(f"{self._server.name}'s server started no kernel: {await answer.text()}")
             self.id = (await answer.json())["kernel"]["id"]
         self._socket = await self._http.ws_connect(
-            f"api/kernels/{self.id}/channels", max_msg_size=MAX_MESSAGE_BYTES, timeout=aiohttp.ClientWSTimeout(ws_close=2)
+            f"api/kernels/{self.id}/channels",
+            max_msg_size=MAX_MESSAGE_BYTES,
+            timeout=aiohttp.ClientWSTimeout(ws_close=2),
         )
         async with asyncio.timeout(START_TIMEOUT_S):
             await self.run("pass")
@@ -65,16 +67,17 @@ class ServerKernel:
         """Run code, wait for its end, and return what it printed. Raises KernelError if it raises."""
         assert self._socket is not None
         request = uuid.uuid4().hex
+        header = {"msg_id": request, "msg_type": "execute_request", "username": "", "session": "demo", "version": "5.3"}
         await self._socket.send_json(
             {
                 "channel": "shell",
-                "header": {"msg_id": request, "msg_type": "execute_request", "username": "", "session": "demo", "version": "5.3"},
+                "header": header,
                 "parent_header": {},
                 "metadata": {},
                 "content": {"code": code, "silent": False, "store_history": True, "allow_stdin": False},
                 "buffers": [],
             }
-        )  # fmt: skip
+        )
         printed: list[str] = []
         problem = ""
         idle = replied = False

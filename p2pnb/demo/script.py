@@ -171,10 +171,9 @@ def _print_header() -> None:
 def _print_row(row: _Row) -> None:
     rate = f"{human_size(int(row.size_bytes / row.seconds))}/s"
     equal = "equal" if row.equal else "DIFFER"
-    print(
-        f"  {row.what:<12} {row.way:<10} {human_size(row.size_bytes):>9} {row.seconds:>7.2f}s {rate:>12}  {row.paths:<14} {equal}",
-        flush=True,
-    )
+    size = human_size(row.size_bytes)
+    line = f"  {row.what:<12} {row.way:<10} {size:>9} {row.seconds:>7.2f}s {rate:>12}  {row.paths:<14} {equal}"
+    print(line, flush=True)
 
 
 def _stay(ada: JupyterServer, ben: JupyterServer) -> None:

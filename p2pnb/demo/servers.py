@@ -32,7 +32,9 @@ LOOPBACK: Final = "127.0.0.1"
 class JupyterServer:
     """One server. Use it as a context manager; it ends with the block."""
 
-    def __init__(self, name: str, folder: Path, *, base_url: str = "/", lab: bool = True, options: tuple[str, ...] = ()):
+    def __init__(
+        self, name: str, folder: Path, *, base_url: str = "/", lab: bool = True, options: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self.token = secrets.token_hex(16)
         self.root = folder / name
@@ -79,7 +81,12 @@ class JupyterServer:
         ]  # fmt: skip
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
@@ -119,7 +126,8 @@ class JupyterServer:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY_", "P2PNB"))}
         for variable, name in (
             ("JUPYTER_RUNTIME_DIR", "runtime"), ("JUPYTER_DATA_DIR", "data"), ("JUPYTER_CONFIG_DIR", "config"),
-            ("JUPYTERLAB_SETTINGS_DIR", "settings"), ("JUPYTERLAB_WORKSPACES_DIR", "workspaces"), ("IPYTHONDIR", "ipython"),
+            ("JUPYTERLAB_SETTINGS_DIR", "settings"), ("JUPYTERLAB_WORKSPACES_DIR", "workspaces"),
+            ("IPYTHONDIR", "ipython"),
         ):  # fmt: skip
             place = self._private / name
             place.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -13,7 +13,6 @@ import logging
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pnb.errors import HubError, HubUnavailableError, P2PError, RoomNotFoundError
@@ -61,7 +60,7 @@ class HubAddress:
 
     async def session(self) -> aiohttp.ClientSession:
         """Return a new HTTP session for this hub; no cookies are kept or sent."""
-        import aiohttp  # noqa: PLC0415
+        import aiohttp
 
         connector = aiohttp.UnixConnector(self.sock) if self.sock else aiohttp.TCPConnector(limit=4)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
@@ -122,7 +121,7 @@ class HubClient:
         """Stay connected until cancelled, `leave` was called, or the hub refuses for good."""
         failures = 0
         async with await self._address.session() as http:
-            while not self._leaving:
+            while self._stays():
                 wait = 0.0
                 try:
                     wait = await self._connect_and_serve(http)
@@ -133,13 +132,16 @@ class HubClient:
                         return
                     failures += 1
                     self._listener.hub_lost(str(error))
-                if self._leaving:
+                if not self._stays():
                     return
                 backoff = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(failures, 10))
                 self._retry_now.clear()
                 with contextlib.suppress(TimeoutError):  # jitter: thirty peers must not come back in one instant
                     delay = max(wait, backoff) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
                     await asyncio.wait_for(self._retry_now.wait(), delay)
+
+    def _stays(self) -> bool:
+        return not self._leaving
 
     async def leave(self) -> None:
         """Say goodbye and close; `run` ends."""
@@ -156,7 +158,7 @@ class HubClient:
 
     async def _connect_and_serve(self, http: aiohttp.ClientSession) -> float:
         """Serve one socket until it ends; return how long the hub asks to wait before the next."""
-        import aiohttp  # noqa: PLC0415
+        import aiohttp
 
         url = self._address.route("ws")
         join = encode_message(Join(room=self._room, resume=self._resume, ticket=self._ticket, owner=self._owner))
@@ -211,7 +213,7 @@ class HubClient:
         return retry_after
 
     async def _welcome(self, socket: aiohttp.ClientWebSocketResponse) -> Welcome:
-        import aiohttp  # noqa: PLC0415
+        import aiohttp
 
         while True:
             message = await socket.receive()

@@ -87,8 +87,9 @@ class LinkHost(Protocol):
     relay_policy: RelayPolicy
     ice_servers: list[IceServer]
     loop: asyncio.AbstractEventLoop
-    hub: PayloadSender
 
+    @property
+    def hub(self) -> PayloadSender: ...
     @property
     def hub_connected(self) -> bool: ...
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]: ...

@@ -221,7 +221,9 @@ def shown_preview(preview: Preview) -> Preview:
     return Preview(
         type=printable(preview.type, 100),
         summary=printable(preview.summary, 300),
-        columns=[Column(printable(c.name, cell), printable(c.type, cell)) for c in preview.columns[:MAX_PREVIEW_COLUMNS]],
+        columns=[
+            Column(printable(c.name, cell), printable(c.type, cell)) for c in preview.columns[:MAX_PREVIEW_COLUMNS]
+        ],
         rows=[[printable(text, cell) for text in row[:MAX_PREVIEW_COLUMNS]] for row in preview.rows[:MAX_PREVIEW_ROWS]],
         text="\n".join(printable(line, 500) for line in preview.text[:_MAX_PREVIEW_TEXT].split("\n")),
     )

@@ -136,7 +136,7 @@ class ObjectSink:
     blocking = False
 
     def __init__(self, codec: str, head: bytes, content_bytes: int) -> None:
-        from p2pnb.objects import layout  # noqa: PLC0415 - loads no codec before something arrives
+        from p2pnb.objects import layout
 
         layout(codec, head, content_bytes)
         free = _available_memory()
@@ -147,7 +147,8 @@ class ObjectSink:
             )
         self._codec, self._head = codec, head
         try:
-            self._content: memoryview | None = memoryview(mmap.mmap(-1, content_bytes) if content_bytes else bytearray())
+            place = mmap.mmap(-1, content_bytes) if content_bytes else bytearray()
+            self._content: memoryview | None = memoryview(place)
         except (OSError, ValueError, OverflowError) as error:
             raise DiskFullError(f"No memory for an object of {content_bytes:,} bytes.") from error
 
@@ -156,7 +157,7 @@ class ObjectSink:
             self._content[offset : offset + len(data)] = data
 
     def finish(self) -> object:
-        from p2pnb.objects import decode  # noqa: PLC0415
+        from p2pnb.objects import decode
 
         content, self._content = self._content, None
         assert content is not None

@@ -37,7 +37,7 @@ _log = logging.getLogger("p2pnb.webrtc")
 def available() -> bool:
     """Import aiortc (0.3 s, blocking: call it in a thread); False where it is missing or broken."""
     try:
-        import aiortc  # noqa: F401, PLC0415
+        import aiortc  # noqa: F401
     except ImportError as error:
         _log.warning("aiortc can't be imported, so there are no WebRTC paths: %s", error)
         return False
@@ -110,7 +110,7 @@ class WebRtcNegotiation:
     """One try to reach one peer. Either `offer` then `accept_answer`, or `answer`; then `connected`."""
 
     def __init__(self, ice_servers: Sequence[IceServer]) -> None:
-        from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection  # noqa: PLC0415
+        from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection
 
         servers = [
             RTCIceServer(urls=s.urls, username=s.username or None, credential=s.credential or None) for s in ice_servers
@@ -152,7 +152,7 @@ class WebRtcNegotiation:
             await _close(self._pc)
 
     async def _set_remote(self, sdp: str, kind: str) -> None:
-        from aiortc import RTCSessionDescription  # noqa: PLC0415
+        from aiortc import RTCSessionDescription
 
         clean = screened(sdp)
         try:

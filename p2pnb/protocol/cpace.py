@@ -17,7 +17,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from p2pnb.errors import ProtocolError
 
-__all__ = ["POINT_BYTES", "generator", "intermediate_session_key", "lv_cat", "public_share", "shared_point", "transcript_ir"]
+__all__ = [
+    "POINT_BYTES",
+    "generator",
+    "intermediate_session_key",
+    "lv_cat",
+    "public_share",
+    "shared_point",
+    "transcript_ir",
+]
 
 POINT_BYTES: Final = 32
 _DSI: Final = b"CPace255"

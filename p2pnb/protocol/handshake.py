@@ -259,7 +259,7 @@ class Handshake:
     def _emit(self, kind: HandshakeType, body: bytes) -> None:
         self._out.append(bytes([kind]) + body)
 
-    _handlers: Final = {  # noqa: RUF012 - a table, never changed
+    _handlers: Final = {
         HandshakeType.HELLO: _on_hello,
         HandshakeType.KEYSHARE: _on_key_share,
         HandshakeType.CONFIRM: _on_confirm,

@@ -66,7 +66,7 @@ ROOM_ID_MIN: Final = 5
 ROOM_ID_MAX: Final = 32
 ROOM_ID_DEFAULT: Final = 8  # 39 bits: random ids are not met by chance or by a bounded search
 
-KERNEL_SECRET_HEADER: Final = "X-P2pnb-Kernel"  # authority of this server's own kernels, p2pnb routes only
+KERNEL_SECRET_HEADER: Final = "X-P2pnb-Kernel"  # noqa: S105 - a header's name: authority of this server's own kernels, p2pnb routes only
 
 
 class ErrorCode:
@@ -195,17 +195,19 @@ def encode_message(message: PeerMessage | HubMessage | RoomCreated) -> str:
 def decode_peer_message(text: str | bytes) -> PeerMessage:
     """Parse what a peer sent to the hub; raises ValueError on anything else."""
     try:
-        return _peer_decoder.decode(_bounded(text))
+        message: PeerMessage = _peer_decoder.decode(_bounded(text))
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a message to a hub: {error}") from error
+    return message
 
 
 def decode_hub_message(text: str | bytes) -> HubMessage:
     """Parse what the hub sent to a peer; raises ValueError on anything else."""
     try:
-        return _hub_decoder.decode(_bounded(text))
+        message: HubMessage = _hub_decoder.decode(_bounded(text))
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a message of a hub: {error}") from error
+    return message
 
 
 def valid_room_id(room: str) -> bool:

@@ -16,6 +16,7 @@ Chunks of transfers aren't numbered here: `exchange` knows which bytes arrived. 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -389,7 +390,7 @@ class Session:
     def _on_proof(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         raise ProtocolError("second proof on one path")
 
-    _handlers: Final = {  # noqa: RUF012 - a table, never changed
+    _handlers: Final[dict[int, Callable[[Session, PathId, _Path, memoryview, float], None]]] = {
         FrameType.PROOF: _on_proof,
         FrameType.CONTROL: _on_control,
         FrameType.ACK: _on_ack,

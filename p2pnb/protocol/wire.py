@@ -143,10 +143,6 @@ class Commitment(msgspec.Struct, frozen=True, array_like=True):
 
 
 # ── control frames ──────────────────────────────────────────────────────────────────────────────────
-class _Frame(msgspec.Struct, frozen=True, array_like=True):
-    pass
-
-
 class Column(msgspec.Struct, frozen=True, array_like=True):
     name: str
     type: str
@@ -162,7 +158,7 @@ class Preview(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""  # beginning of a text, repr of a small value, list of a folder's first files
 
 
-class Profile(_Frame, tag="profile"):
+class Profile(msgspec.Struct, frozen=True, array_like=True, tag="profile"):
     """First frame each way: who I am to this peer."""
 
     name: str
@@ -171,14 +167,14 @@ class Profile(_Frame, tag="profile"):
     features: list[str] = []
 
 
-class Chat(_Frame, tag="chat"):
+class Chat(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     id: str
     text: str
     sent_at: float  # seconds since the epoch, by the sender's clock
     private: bool = False  # said to some, not to the whole room
 
 
-class Offer(_Frame, tag="offer"):
+class Offer(msgspec.Struct, frozen=True, array_like=True, tag="offer"):
     transfer: int  # chosen by the sender, counting up per session
     kind: str  # "object", "file" or "folder"
     name: str
@@ -191,18 +187,18 @@ class Offer(_Frame, tag="offer"):
     content: bytes = b""  # the content, if head and content are small
 
 
-class Accept(_Frame, tag="accept"):
+class Accept(msgspec.Struct, frozen=True, array_like=True, tag="accept"):
     transfer: int
     credit: int  # bytes of the stream the sender may have sent in all
     have: list[tuple[int, int]] = []  # ranges the receiver holds already
 
 
-class Decline(_Frame, tag="decline"):
+class Decline(msgspec.Struct, frozen=True, array_like=True, tag="decline"):
     transfer: int
     reason: str = ""
 
 
-class Got(_Frame, tag="got"):
+class Got(msgspec.Struct, frozen=True, array_like=True, tag="got"):
     """Newly received ranges [start, end) and the credit so far."""
 
     transfer: int
@@ -210,19 +206,19 @@ class Got(_Frame, tag="got"):
     credit: int
 
 
-class Finish(_Frame, tag="finish"):
+class Finish(msgspec.Struct, frozen=True, array_like=True, tag="finish"):
     """Sender: the source was whole and unchanged to its end; every byte of it was sent."""
 
     transfer: int
 
 
-class Complete(_Frame, tag="complete"):
+class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
     """Receiver: everything arrived, was checked and is in its final place."""
 
     transfer: int
 
 
-class Cancel(_Frame, tag="cancel"):
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
     """Either side: this transfer ends here. `code` is the name of an exception of `p2pnb.errors`."""
 
     transfer: int
@@ -231,21 +227,21 @@ class Cancel(_Frame, tag="cancel"):
     reason: str = ""
 
 
-class RtcOffer(_Frame, tag="rtc-offer"):
+class RtcOffer(msgspec.Struct, frozen=True, array_like=True, tag="rtc-offer"):
     attempt: int
     sdp: str
 
 
-class RtcAnswer(_Frame, tag="rtc-answer"):
+class RtcAnswer(msgspec.Struct, frozen=True, array_like=True, tag="rtc-answer"):
     attempt: int
     sdp: str  # empty: not possible here
 
 
-class Unlock(_Frame, tag="unlock"):
+class Unlock(msgspec.Struct, frozen=True, array_like=True, tag="unlock"):
     """The owner opens the room for newcomers again after too many wrong codes."""
 
 
-class Bye(_Frame, tag="bye"):
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag="bye"):
     """I leave the room for good."""
 
     reason: str = ""
@@ -259,7 +255,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ControlFrame)
 _tag_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _KNOWN_TAGS: Final = frozenset(
-    frame.__struct_config__.tag for frame in ControlFrame.__args__  # type: ignore[attr-defined]
+    frame.__struct_config__.tag for frame in ControlFrame.__args__
 )
 
 
@@ -276,11 +272,12 @@ def decode_control(data: bytes | memoryview) -> ControlFrame | None:
     if len(data) > MAX_CONTROL_BYTES:
         raise ValueError(f"control frame of {len(data)} bytes; at most {MAX_CONTROL_BYTES} are allowed")
     try:
-        return _decoder.decode(data)
+        frame: ControlFrame = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         if _has_unknown_tag(data):
             return None
         raise ValueError(f"malformed control frame: {error}") from error
+    return frame
 
 
 def _has_unknown_tag(data: bytes | memoryview) -> bool:
