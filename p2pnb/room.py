@@ -32,7 +32,7 @@ from p2pnb.invite import Invite
 from p2pnb.peer import Peer
 from p2pnb.protocol.wire import MAX_CHAT_BYTES, MAX_ITEM_NAME_CHARS, MAX_NAME_CHARS, Chat
 from p2pnb.transfer import Offer, Transfer
-from p2pnb.words import normalise_words, random_words
+from p2pnb.words import chosen_words, random_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def create(
 
     Raises NoHubError, HubError or UsageError.
     """
-    secret = tuple(random_words(secrets.token_bytes)) if words is None else normalise_words(words)
+    secret = random_words(secrets.token_bytes) if words is None else chosen_words(words)
     server = find_server(hub)
     background = engine()
     made = background.call(create_room(server), CREATE_TIMEOUT_S)

@@ -24,7 +24,7 @@ class ProgressBar:
     """One bar for one transfer."""
 
     def __init__(self, transfer: Transfer) -> None:
-        from ipywidgets import FloatProgress, Layout  # noqa: PLC0415
+        from ipywidgets import FloatProgress, Layout
 
         self._bar = FloatProgress(
             min=0.0,

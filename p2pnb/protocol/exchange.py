@@ -27,6 +27,7 @@ from p2pnb.protocol.ranges import RangeSet
 from p2pnb.protocol.session import PathId
 from p2pnb.protocol.wire import (
     MAX_ACK_RANGES,
+    MAX_GAPS,
     MAX_HEAD_BYTES,
     MAX_ITEM_NAME_CHARS,
     MAX_OPEN_TRANSFERS,
@@ -187,6 +188,8 @@ class Exchange:
         self._last_offered = 0  # highest number of the peer's transfers
         self._turns: deque[int] = deque()  # outgoing transfers with something to send, in turn
         self._frames: deque[ControlFrame] = deque()
+        self._waiting_offers: deque[Offer] = deque()  # the peer would decline more than MAX_OPEN_TRANSFERS
+        self._announced: set[int] = set()  # outgoing transfers whose offer was sent
         self._events: deque[ExchangeEvent] = deque()
 
     # ── sending side ────────────────────────────────────────────────────────────────────────────────
@@ -197,10 +200,10 @@ class Exchange:
         return number
 
     def offer(self, offer: Offer) -> None:
-        """Offer something under a number from `next_transfer`."""
+        """Offer something under a number from `next_transfer`; it waits while MAX_OPEN_TRANSFERS are open."""
         whole = len(offer.head) + len(offer.content) == offer.size_bytes
         self._outgoing[offer.transfer] = _Outgoing(size=offer.size_bytes, whole_in_offer=whole)
-        self._frames.append(offer)
+        self._waiting_offers.append(offer)
 
     def next_chunk(self, path: PathId, max_bytes: int) -> Chunk | None:
         """Choose what to send next on `path`, transfers in turn; it counts as sent there. None: nothing may go."""
@@ -241,7 +244,8 @@ class Exchange:
 
     def cancel_outgoing(self, transfer: int, code: str, reason: str) -> None:
         """End a transfer we send."""
-        if self._drop_outgoing(transfer):
+        announced = transfer in self._announced
+        if self._drop_outgoing(transfer) and announced:
             self._frames.append(Cancel(transfer, True, code, reason))
 
     # ── receiving side ──────────────────────────────────────────────────────────────────────────────
@@ -341,7 +345,7 @@ class Exchange:
             case Accept():
                 self._on_accept(frame)
             case Decline():
-                if self._drop_outgoing(frame.transfer):
+                if self._answered(frame.transfer) and self._drop_outgoing(frame.transfer):
                     self._events.append(Declined(frame.transfer, frame.reason))
             case Got():
                 self._on_got(frame)
@@ -369,13 +373,24 @@ class Exchange:
             inc.arrived.add(start, stop)
             if inc.arrived.total > inc.credit:
                 raise ProtocolError("more sent than the credit allows")
+            if len(inc.arrived) > MAX_GAPS:
+                raise ProtocolError("transfer sent in too many scattered pieces")
             self._events.append(PieceArrived(transfer, start, data[start - offset : stop - offset]))
 
     def frames_to_send(self) -> list[ControlFrame]:
         """Return and forget the control frames that are due, in order."""
-        out = list(self._frames)
-        self._frames.clear()
-        return out
+        return list(iter(self.next_frame, None))
+
+    def next_frame(self, *, offers: bool = True) -> ControlFrame | None:
+        """Return the next control frame that is due; without `offers`, new offers wait (for room in the session)."""
+        if self._frames:
+            return self._frames.popleft()
+        while offers and self._waiting_offers and len(self._announced) < MAX_OPEN_TRANSFERS:
+            offer = self._waiting_offers.popleft()
+            if offer.transfer in self._outgoing:  # not cancelled meanwhile
+                self._announced.add(offer.transfer)
+                return offer
+        return None
 
     def next_event(self) -> ExchangeEvent | None:
         """Return the oldest event not taken yet."""
@@ -396,7 +411,7 @@ class Exchange:
         self._events.append(OfferArrived(offer))
 
     def _on_accept(self, frame: Accept) -> None:
-        out = self._outgoing.get(frame.transfer)
+        out = self._answered(frame.transfer)
         if out is None:
             return
         if out.phase is not _Phase.OFFERED or out.whole_in_offer:
@@ -414,7 +429,7 @@ class Exchange:
         self._check_sent(frame.transfer, out)
 
     def _on_got(self, frame: Got) -> None:
-        out = self._outgoing.get(frame.transfer)
+        out = self._answered(frame.transfer)
         if out is None:
             return
         if out.phase is _Phase.OFFERED:
@@ -425,6 +440,8 @@ class Exchange:
             out.to_send.remove(start, end)
             for flying in out.in_flight.values():
                 flying.remove(start, end)
+        if len(out.acked) > MAX_GAPS:
+            raise ProtocolError("transfer acknowledged in too many scattered pieces")
         out.credit = _checked_credit(frame.credit, out)
         if not out.to_send and frame.transfer in self._turns:
             self._turns.remove(frame.transfer)
@@ -440,7 +457,7 @@ class Exchange:
         self._check_arrived(frame.transfer, inc)
 
     def _on_complete(self, frame: Complete) -> None:
-        out = self._outgoing.get(frame.transfer)
+        out = self._answered(frame.transfer)
         if out is None:
             return
         if out.phase is not _Phase.FINISHED and not out.whole_in_offer:
@@ -452,7 +469,7 @@ class Exchange:
         if frame.by_sender:
             known = self._incoming.pop(frame.transfer, None) is not None
         else:
-            known = self._drop_outgoing(frame.transfer)
+            known = self._answered(frame.transfer) is not None and self._drop_outgoing(frame.transfer)
         if known:
             self._events.append(CancelledByPeer(frame.transfer, not frame.by_sender, frame.code, frame.reason))
 
@@ -483,9 +500,17 @@ class Exchange:
         if out.to_send and number not in self._turns:
             self._turns.append(number)
 
+    def _answered(self, transfer: int) -> _Outgoing | None:
+        """Return the outgoing transfer that a frame is about; None if it is over."""
+        out = self._outgoing.get(transfer)
+        if out is not None and transfer not in self._announced:
+            raise ProtocolError("an answer to an offer that was never made")
+        return out
+
     def _drop_outgoing(self, transfer: int) -> bool:
         if self._outgoing.pop(transfer, None) is None:
             return False
+        self._announced.discard(transfer)
         if transfer in self._turns:
             self._turns.remove(transfer)
         return True

@@ -8,14 +8,18 @@ Theory of operation. Both sides act at once; each arrow goes both ways:
     REJECT    the end, with a reason
 
 A side that has sent its CONFIRM has given the other one guess at the words; `guess_given` says so, and the
-member's budget (`GuessBudget`) charges it until the other's CONFIRM proves that it was no guess.
+member's budget (`GuessBudget`) charges it until the other's CONFIRM proves that it was no guess. How the
+handshake ends otherwise doesn't matter: who saw the tag and says "malformed" has had its guess.
 
 The hub (or somebody behind it) may lose, repeat, reorder, change or invent messages: anything out of place
-fails this handshake and nothing else; a new one starts with new nonces.
+fails this handshake and nothing else; a new one starts with new nonces. All but HELLO name the pair of HELLOs
+they belong to (`_ID_BYTES` of a hash over both nonces): a side that was asleep answers several HELLOs at
+once, and what belongs to an earlier one must not be taken for a wrong code of the present one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -48,6 +52,7 @@ from p2pnb.protocol.wire import (
 __all__ = ["Established", "GuessBudget", "Handshake", "HandshakeFailed", "HandshakeRandom"]
 
 HELLO_NONCE_BYTES: Final = 32
+_ID_BYTES: Final = 8
 _MAX_MESSAGE_BYTES: Final = 2048  # features are few; nobody proven anything yet
 
 
@@ -129,12 +134,14 @@ class Handshake:
         self._root: RootKeys | None = None
         self._expected_tag = b""
         self._peer_commitment: Commitment | None = None
+        self._id = b""  # names this pair of HELLOs; known once the peer's is here
+        self._tag_sent = False
         self._early: list[bytes] = []  # the peer's KEYSHARE while ours waits for the budget
 
     @property
     def guess_given(self) -> bool:
-        """True while the other side has our tag and we don't have its."""
-        return self._state is _State.CONFIRMED
+        """True once the other side has our tag, until its own tag is here and right; also after a failure."""
+        return self._tag_sent and self._state is not _State.DONE
 
     @property
     def greeted(self) -> bool:
@@ -167,7 +174,7 @@ class Handshake:
         self._share = public_share(self._base, self._random.scalar)
         commitment = verification_commitment(self._random.verification_nonce)
         self._data = msgspec.msgpack.encode(Commitment(list(self._features), commitment))
-        self._emit(HandshakeType.KEYSHARE, self._share + self._data)
+        self._emit(HandshakeType.KEYSHARE, self._id + self._share + self._data)
         self._state = _State.SHARED
         for message in self._early:
             return self.receive_message(message)
@@ -182,6 +189,12 @@ class Handshake:
             kind = HandshakeType(message[0]) if message else None
             if kind not in _LEGAL or len(message) > _MAX_MESSAGE_BYTES:
                 raise ProtocolError("not a handshake message")
+            if kind is HandshakeType.HELLO:
+                body = message[1:]
+            elif not self.greeted or message[1 : 1 + _ID_BYTES] != self._id:
+                return None  # of another handshake than this
+            else:
+                body = message[1 + _ID_BYTES :]
             if kind is HandshakeType.KEYSHARE and self.waits_to_share:
                 if self._early:
                     raise ProtocolError("key share sent twice")
@@ -189,8 +202,9 @@ class Handshake:
                 return None
             if self._state not in _LEGAL[kind]:
                 raise ProtocolError(f"{kind.name} out of place")
-            return self._handlers[kind](self, message[1:])
-        except (ProtocolError, msgspec.MsgspecError) as error:
+            return self._handlers[kind](self, body)
+        except (ProtocolError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            # msgspec reports bad UTF-8 as ValueError, and deep nesting, also in fields it skips, as RecursionError
             return self._fail(RejectCode.MALFORMED, str(error))
 
     def messages_to_send(self) -> list[bytes]:
@@ -206,11 +220,14 @@ class Handshake:
         if self.greeted:
             raise ProtocolError("HELLO sent twice")
         info = msgspec.msgpack.decode(body[HELLO_NONCE_BYTES:], type=HelloInfo)
-        if info.protocol != PROTOCOL:
-            return self._fail(RejectCode.VERSION, f"the peer speaks {info.protocol[:32]!r}, this side {PROTOCOL!r}")
         nonce = body[:HELLO_NONCE_BYTES]
         if hmac.compare_digest(nonce, self._random.nonce):
             raise ProtocolError("our own HELLO came back")
+        mine = self._random.nonce
+        nonces = mine + nonce if self.initiator else nonce + mine
+        self._id = hashlib.sha256(f"{PROTOCOL} handshake".encode() + nonces).digest()[:_ID_BYTES]
+        if info.protocol != PROTOCOL:
+            return self._fail(RejectCode.VERSION, f"the peer speaks {info.protocol[:32]!r}, this side {PROTOCOL!r}")
         self._peer_hello, self._peer_nonce = body, nonce
         return None
 
@@ -225,8 +242,9 @@ class Handshake:
         self._root = RootKeys.from_isk(intermediate_session_key(self._session_id, point, transcript))
         self._expected_tag = self._root.confirmation_tag(initiator=not self.initiator, share=share, data=data)
         tag = self._root.confirmation_tag(initiator=self.initiator, share=self._share, data=self._data)
-        self._emit(HandshakeType.CONFIRM, tag)
+        self._emit(HandshakeType.CONFIRM, self._id + tag)
         self._state = _State.CONFIRMED
+        self._tag_sent = True
 
     def _on_confirm(self, body: bytes) -> HandshakeFailed | Established:
         assert self._root is not None and self._peer_commitment is not None
@@ -252,7 +270,8 @@ class Handshake:
         return HandshakeFailed(code, told_by_peer=True)
 
     def _fail(self, code: RejectCode, detail: str = "") -> HandshakeFailed:
-        self._emit(HandshakeType.REJECT, bytes([code]))
+        if self._id:  # else the peer isn't in this handshake yet
+            self._emit(HandshakeType.REJECT, self._id + bytes([code]))
         self._state = _State.FAILED
         return HandshakeFailed(code, told_by_peer=False, detail=detail)
 

@@ -196,7 +196,7 @@ def decode_peer_message(text: str | bytes) -> PeerMessage:
     """Parse what a peer sent to the hub; raises ValueError on anything else."""
     try:
         message: PeerMessage = _peer_decoder.decode(_bounded(text))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a message to a hub: {error}") from error
     return message
 
@@ -205,7 +205,7 @@ def decode_hub_message(text: str | bytes) -> HubMessage:
     """Parse what the hub sent to a peer; raises ValueError on anything else."""
     try:
         message: HubMessage = _hub_decoder.decode(_bounded(text))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a message of a hub: {error}") from error
     return message
 

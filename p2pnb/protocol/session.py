@@ -5,7 +5,8 @@ in order. They go out on the *preferred* path: the best one by rank that isn't i
 every unacknowledged frame goes out again on the next; when there is none, frames wait (bounded) for the
 first path that comes up, whose proof record says what the other side has. A path that owes an answer for
 PATH_DOUBT_S is in doubt: frames go out on the next best one too, and repeated ones are dropped by number.
-After PATH_DEAD_S it is lost. Both sides do this alike; nobody leads.
+After PATH_DEAD_S it is lost. Both sides do this alike; nobody leads. Only an answer (PONG) ends the doubt: what
+else comes in shows that one direction works, not both.
 
 Chunks of transfers aren't numbered here: `exchange` knows which bytes arrived. The session only carries them.
 
@@ -158,11 +159,11 @@ class Session:
     def path_up(self, path: PathId, rank: int, peer_received: int, now: float) -> None:
         """Take a proven path into use. `peer_received` is the number in the peer's proof record."""
         self._acknowledged(peer_received)
-        had_path = self._preferred is not None
+        carried = self._preferred is not None and not self._paths[self._preferred].in_doubt
         self._paths[path] = _Path(rank=rank, heard_at=now)
         self.pathless_since = None
         self._choose(now)
-        if not had_path:
+        if not carried:
             self._resend(path)
         self._ping(path, now)
 
@@ -212,9 +213,6 @@ class Session:
         if state is None:
             return  # the path was given up while this was on its way
         state.heard_at = now
-        if state.in_doubt:
-            state.in_doubt = False
-            self._choose(now)
         if not frame:
             raise ProtocolError("empty frame")
         handler = self._handlers.get(frame[0])
@@ -376,6 +374,9 @@ class Session:
             old = state.round_trip_s
             state.round_trip_s = sample if old is None else old + (sample - old) / 4
         state.ping_sent_at = None  # any answer shows that the path lives both ways
+        if state.in_doubt:
+            state.in_doubt = False
+            self._choose(now)
 
     def _on_chunk(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         if len(body) < CHUNK_HEADER_BYTES - 1:

@@ -5,11 +5,14 @@ Between two peers that know each other's ids from the hub there are three layers
 1. **Relay messages**, the payloads the hub forwards. The first byte says what it is:
 
        HELLO    [nonce 32][msgpack HelloInfo]         each side, as soon as it knows of the other
-       KEYSHARE [Y 32][msgpack Commitment]            CPace public share and associated data
-       CONFIRM  [tag 32]                              key confirmation; nothing else is sent before it
-       REJECT   [code 1]                              wrong code, locked, version: the handshake ended
+       KEYSHARE [id 8][Y 32][msgpack Commitment]      CPace public share and associated data
+       CONFIRM  [id 8][tag 32]                        key confirmation; nothing else is sent before it
+       REJECT   [id 8][code 1]                        wrong code, locked, version: the handshake ended
        OPEN     [my nonce 16][your nonce 16]          (re)opens the relay path under a standing session
        RECORD   [sealed record]                       the relay path itself
+
+   The id names a handshake: SHA-256("p2pnb/1 handshake" || initiator's nonce || responder's nonce), cut to 8
+   bytes. Messages with another id belong to another handshake and are ignored.
 
 2. **Records**, the sealed messages of a path (`records.py`): AES-256-GCM over one frame. On a stream
    transport each record is preceded by its length (4 bytes, big-endian).
@@ -33,6 +36,7 @@ sender may put a small head, or the whole stream, into the offer itself.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Final
 
@@ -77,6 +81,7 @@ MAX_PREVIEW_CELL_CHARS: Final = 80
 MAX_SIZE_BYTES: Final = 1 << 50  # a petabyte; keeps every offset far from 2^63
 MAX_OPEN_TRANSFERS: Final = 1024  # per direction and session; a flood of offers ends here
 MAX_ACK_RANGES: Final = 1024  # in one Got
+MAX_GAPS: Final = 4096  # in one transfer's arrived or acknowledged ranges; a window of honest chunks makes some 700
 MAX_UNACKED_FRAMES: Final = 4096  # control frames a sender may have under way; the receiver's reorder buffer
 MAX_UNACKED_BYTES: Final = 16 * 1024 * 1024
 MAX_BEFORE_PROOF_BYTES: Final = 256  # a stranger on a direct port can make us read no more than this
@@ -273,10 +278,14 @@ def decode_control(data: bytes | memoryview) -> ControlFrame | None:
         raise ValueError(f"control frame of {len(data)} bytes; at most {MAX_CONTROL_BYTES} are allowed")
     try:
         frame: ControlFrame = _decoder.decode(data)
+    except RecursionError as error:
+        raise ValueError("malformed control frame: nested too deeply") from error
     except msgspec.MsgspecError as error:
         if _has_unknown_tag(data):
             return None
         raise ValueError(f"malformed control frame: {error}") from error
+    if isinstance(frame, Chat) and not math.isfinite(frame.sent_at):
+        raise ValueError("malformed control frame: a time that is no number")  # JSON towards a panel has no NaN
     return frame
 
 
@@ -284,5 +293,5 @@ def _has_unknown_tag(data: bytes | memoryview) -> bool:
     try:
         fields = _tag_decoder.decode(data)
         return bool(fields) and msgspec.msgpack.decode(fields[0], type=str) not in _KNOWN_TAGS
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return False

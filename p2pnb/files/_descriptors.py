@@ -1,0 +1,117 @@
+"""A bounded set of open files (or folders), and reading and writing at an offset.
+
+A folder of 100,000 files goes through a few descriptors; consecutive chunks of one file share one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Descriptors", "read_at", "write_at"]
+
+T = TypeVar("T")
+
+
+class Descriptors(Generic[T]):
+    """Opens by number and keeps the `limit` most recently used open. Thread-safe.
+
+    What is in use stays open: beyond `limit` until it is released, and through `close`.
+    """
+
+    def __init__(self, open_: Callable[[int], T], close: Callable[[T], None], limit: int) -> None:
+        self._open = open_
+        self._close = close
+        self._limit = limit
+        self._lock = threading.RLock()  # opening a folder opens its parent through the same set
+        self._entries: OrderedDict[int, _Entry[T]] = OrderedDict()
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @contextmanager
+    def use(self, number: int) -> Iterator[T]:
+        """Lend the opened thing; raises what opening raises, or ClosedError after `close`."""
+        with self._lock:
+            if self.closed:
+                raise ClosedError
+            entry = self._entries.get(number)
+            if entry is None:
+                entry = self._entries[number] = _Entry(self._open(number))
+            entry.users += 1
+            self._entries.move_to_end(number)
+        try:
+            yield entry.value
+        finally:
+            with self._lock:
+                entry.users -= 1
+                self._shrink()
+
+    def close(self) -> None:
+        """Close everything; what is in use right now is closed by its user."""
+        with self._lock:
+            self.closed = True
+            self._shrink()
+
+    def _shrink(self) -> None:
+        limit = 0 if self.closed else self._limit
+        if len(self._entries) <= limit:
+            return
+        idle = [number for number, entry in self._entries.items() if not entry.users]
+        for number in idle[: len(self._entries) - limit]:
+            self._close(self._entries.pop(number).value)
+
+
+class ClosedError(Exception):
+    """The set was closed while (or before) somebody wanted to use it."""
+
+
+class _Entry(Generic[T]):
+    __slots__ = ("users", "value")
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+        self.users = 0
+
+
+def read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """Return up to `length` bytes at `offset`; fewer only at the end of the file."""
+    data = _read_some(descriptor, length, offset)
+    if len(data) == length or not data:
+        return data
+    parts = [data]
+    have = len(data)
+    while have < length and (data := _read_some(descriptor, length - have, offset + have)):
+        parts.append(data)
+        have += len(data)
+    return b"".join(parts)
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`."""
+    while data:
+        written = _write_some(descriptor, data, offset)
+        data = data[written:]
+        offset += written
+
+
+if hasattr(os, "pread") and hasattr(os, "pwrite"):
+    _read_some = os.pread
+    _write_some: Callable[[int, memoryview, int], int] = os.pwrite
+else:  # Windows: the position belongs to the descriptor, so seek and transfer must not be torn apart
+    _position_lock: Final = threading.Lock()
+
+    def _read_some(descriptor: int, length: int, offset: int, /) -> bytes:
+        with _position_lock:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, length)
+
+    def _write_some(descriptor: int, data: memoryview, offset: int, /) -> int:
+        with _position_lock:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.write(descriptor, data)
