@@ -37,6 +37,7 @@ class OwnServer:
     address: HubAddress
     headers: dict[str, str] = field(repr=False, default_factory=dict)
     public_url: str = ""
+    own: bool = False  # this kernel's own server, which its user's browser sees, too
     needs_probe: bool = False  # found by process id: make sure that it is alive and has p2pnb
 
     @property
@@ -149,7 +150,7 @@ def _from_kernel_file(path: Path) -> OwnServer | None:
     if data is None or not isinstance(data.get("url"), str) or not isinstance(data.get("secret"), str):
         return None
     address = HubAddress(_slashed(data["url"]), str(data.get("sock") or ""))
-    return OwnServer(address, {KERNEL_SECRET_HEADER: data["secret"]}, str(data.get("public_url") or ""))
+    return OwnServer(address, {KERNEL_SECRET_HEADER: data["secret"]}, str(data.get("public_url") or ""), own=True)
 
 
 def _from_jupyter_file(pid: int) -> OwnServer | None:
@@ -162,7 +163,7 @@ def _from_jupyter_file(pid: int) -> OwnServer | None:
     url = f"http://localhost{data.get('base_url') or '/'}" if sock else data["url"]
     token = str(data.get("token") or "")
     headers = {"Authorization": f"token {token}"} if token else {}
-    return OwnServer(HubAddress(_slashed(url), sock), headers, needs_probe=True)
+    return OwnServer(HubAddress(_slashed(url), sock), headers, own=True, needs_probe=True)
 
 
 def _private_json(path: Path) -> dict[str, Any] | None:

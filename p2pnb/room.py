@@ -79,7 +79,7 @@ def create(
     background = engine()
     made = background.call(create_room(server), CREATE_TIMEOUT_S)
     public = made.public_url or server.public_url or os.environ.get("JUPYTERHUB_PUBLIC_URL", "") or server.url
-    return Room._open(
+    room = Room._open(
         background,
         server.address,
         Invite(room=made.room, words=secret, hub=_slashed(public)),
@@ -90,6 +90,8 @@ def create(
         owner=made.owner,
         ticket=made.ticket,
     )
+    room._on_own_server = server.own
+    return room
 
 
 def join(
@@ -147,6 +149,7 @@ class Room:
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {event: [] for event in EVENTS}
         self._lock = threading.Lock()
         self._panel: Any = None
+        self._on_own_server = False  # created on this kernel's own server, which the browser sees, too
 
     @classmethod
     def _open(
@@ -407,7 +410,7 @@ class Room:
         The panel calls it with what the browser sees. A configured public address is kept.
         """
         member = self._here()
-        if not member.public_url and member.config.owner:
+        if self._on_own_server and not member.public_url:
             self._invite = self._invite.with_hub(_slashed(url))
             self._tell("state", self)
 

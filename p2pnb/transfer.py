@@ -153,7 +153,8 @@ class Transfer:
     def __await__(self) -> Generator[Any, None, Transfer]:
         import asyncio
 
-        yield from asyncio.wrap_future(self._finished).__await__()
+        # shielded: a wait that is given up must not end what others wait for
+        yield from asyncio.shield(asyncio.wrap_future(self._finished)).__await__()
         if (problem := self.error) is not None:
             raise problem
         return self

@@ -354,7 +354,8 @@ class P2PApp(ExtensionApp):
     max_connections = Int(RouterLimits().connections, help="""WebSockets of peers at the same time.""").tag(config=True)
 
     max_payload_bytes = Int(
-        MAX_PAYLOAD_BYTES, help="""Largest message that is relayed, in bytes: 1024 to 262144."""
+        MAX_PAYLOAD_BYTES,
+        help="""Largest message that is relayed, in bytes: 65536 to 262144.""",
     ).tag(config=True)
 
     max_bytes_per_second = Int(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pnb.protocol.hub import MAX_PAYLOAD_BYTES
+from p2pnb.protocol.hub import MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES
 
 __all__ = ["BYTES_PER_SECOND_MIN", "PEERS_PER_ROOM_MAX", "Bucket", "Rate", "RouterLimits"]
 
@@ -91,8 +91,8 @@ class RouterLimits:
     def __post_init__(self) -> None:
         if not 2 <= self.peers_per_room <= PEERS_PER_ROOM_MAX:
             raise ValueError(f"peers_per_room is {self.peers_per_room}; it can be 2 to {PEERS_PER_ROOM_MAX}")
-        if not 1024 <= self.payload_bytes <= MAX_PAYLOAD_BYTES:
-            raise ValueError(f"payload_bytes is {self.payload_bytes}; it can be 1024 to {MAX_PAYLOAD_BYTES}")
+        if not MIN_PAYLOAD_BYTES <= self.payload_bytes <= MAX_PAYLOAD_BYTES:
+            raise ValueError(f"payload_bytes is {self.payload_bytes}; it can be {MIN_PAYLOAD_BYTES} to {MAX_PAYLOAD_BYTES}")
         if min(self.rooms, self.connections, self.unjoined) < 1:
             raise ValueError("the numbers of rooms and connections start at 1")
         if self.bytes_per_second and self.bytes_per_second < BYTES_PER_SECOND_MIN:

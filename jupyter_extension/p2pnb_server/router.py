@@ -405,12 +405,12 @@ class Router:
         except ValueError:
             peer_id = b""
         if len(peer_id) != PEER_ID_BYTES or not self._seals.is_resume_secret(join.resume.secret, join.room, peer_id):
-            raise _FailedJoinError(Error(ErrorCode.BAD_MESSAGE, "This is not the secret of this peer; join anew."))
+            raise _FailedJoinError(Error(ErrorCode.BAD_SECRET, "This is not the secret of this peer; join anew."))
         return peer_id
 
     def _is_owner(self, join: Join) -> bool:
         if join.owner and not self._seals.is_owner_key(join.owner, join.room):
-            raise _FailedJoinError(Error(ErrorCode.BAD_MESSAGE, "This is not the owner's key of this room."))
+            raise _FailedJoinError(Error(ErrorCode.BAD_SECRET, "This is not the owner's key of this room."))
         return bool(join.owner)
 
     def _find_room(self, room_id: str, has_ticket: bool, now: float) -> _Room:

@@ -132,6 +132,9 @@ class JupyterServer:
             place = self._private / name
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             env[variable] = str(place)
+        quiet = self._private / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+        quiet.parent.mkdir(parents=True, exist_ok=True)
+        quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # no toast over the demo, no request
         env["JUPYTER_TOKEN"] = self.token  # not in the arguments: those every user of the machine can read
         return env
 

@@ -19,6 +19,7 @@ from p2pnb.errors import HubError, HubUnavailableError, P2PError, RoomNotFoundEr
 from p2pnb.protocol.hub import (
     MAX_PAYLOAD_BYTES,
     MAX_TEXT_BYTES,
+    MIN_PAYLOAD_BYTES,
     PEER_ID_BYTES,
     PING_INTERVAL_S,
     Error,
@@ -42,6 +43,7 @@ __all__ = ["HubAddress", "HubClient", "HubListener"]
 CONNECT_TIMEOUT_S: Final = 10.0
 RETRY_FIRST_S: Final = 0.25
 RETRY_MOST_S: Final = 15.0
+MAX_PEERS: Final = 1000  # in one room; each costs a handshake
 _WRITE_BATCH: Final = 16
 
 _log = logging.getLogger("p2pnb.hub")
@@ -95,10 +97,16 @@ class HubClient:
         self._low_water = 256 * 1024
         self._retry_now = asyncio.Event()
         self._leaving = False
+        self._was_connected = False
 
     @property
     def connected(self) -> bool:
         return self._socket is not None
+
+    @property
+    def payload_limit(self) -> int:
+        """Bytes that this hub forwards in one payload."""
+        return self._limit
 
     @property
     def buffered(self) -> int:
@@ -127,7 +135,7 @@ class HubClient:
                     wait = await self._connect_and_serve(http)
                     failures = 0
                 except HubError as error:
-                    if self._resume is None or isinstance(error, RoomNotFoundError):
+                    if not self._was_connected or isinstance(error, RoomNotFoundError):
                         self._listener.hub_failed(error)
                         return
                     failures += 1
@@ -183,6 +191,7 @@ class HubClient:
             ) from error
         self._resume = Resume(welcome.id, welcome.secret)
         self._ticket = welcome.ticket
+        self._was_connected = True
         self._limit = min(welcome.limits.payload_bytes, MAX_PAYLOAD_BYTES)
         self._socket = socket
         self._queue.clear()
@@ -227,9 +236,28 @@ class HubClient:
             except ValueError as error:
                 raise HubError(f"{self._address.url} does not speak p2pnb's hub protocol: {error}") from error
             if isinstance(answer, Welcome):
-                return answer
+                return self._checked(answer)
             if isinstance(answer, Error):
+                if answer.code == ErrorCode.BAD_SECRET and self._resume is not None:
+                    self._resume = None  # the hub does not take this id back: come as a new peer
+                    raise HubUnavailableError("The hub has forgotten this peer.")
                 raise _hub_error(answer)
+
+    def _checked(self, welcome: Welcome) -> Welcome:
+        """Refuse a welcome that no working hub sends, before anything is built on it."""
+        limit = welcome.limits.payload_bytes
+        if limit < MIN_PAYLOAD_BYTES:
+            raise HubError(
+                f"The hub at {self._address.url} forwards only {limit} bytes at a time, and p2pnb needs "
+                f"{MIN_PAYLOAD_BYTES}. Its operator has to raise P2PApp.max_payload_bytes."
+            )
+        try:
+            ids = [_peer_id(text) for text in (welcome.id, *(entry.id for entry in welcome.peers))]
+        except ValueError as error:
+            raise HubError(f"{self._address.url} does not speak p2pnb's hub protocol: {error}") from error
+        if len(set(ids)) != len(ids) or len(ids) > MAX_PEERS:
+            raise HubError(f"The hub at {self._address.url} sent an impossible list of who is here.")
+        return welcome
 
     def _on_text(self, text: str) -> float:
         match decode_hub_message(text):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import random
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ from p2pnb.protocol.wire import (
 __all__ = ["Link", "LinkHost", "LinkState", "RelayPolicy"]
 
 RELAY_RETRY_S: Final = 3.0
+RETRY_FIRST_S: Final = 0.1  # of a handshake that a damaged message ended
+RETRY_MOST_S: Final = 5.0
 ACK_REST_S: Final = 0.02  # landed bytes that fill no eighth of the window are told after this
 BULK_WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up when something better stands
 MAX_GREETINGS: Final = 20  # handshakes restarted by one peer id; a loop at the other end stops here
@@ -200,25 +203,28 @@ class Link:
             return None
         return self.session.round_trip_s(self.session.preferred)
 
+    @property
+    def _features(self) -> tuple[str, ...]:
+        return () if self.host.relay_policy is RelayPolicy.ONLY else FEATURES
+
     # ── handshake ───────────────────────────────────────────────────────────────────────────────────
     def greet(self) -> None:
         """Start a handshake, or start it over."""
         if self.state is LinkState.GONE or not self.host.hub_connected:
             return
         self._drop_handshake()
-        self._greetings += 1
-        if self._greetings > MAX_GREETINGS:
-            _log.info("giving up on a peer after %d handshakes", MAX_GREETINGS)
+        if self.given_up:
             return
-        random = HandshakeRandom(secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
-        self._my_verification_nonce = random.verification_nonce
+        self._greetings += 1
+        fresh = HandshakeRandom(secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
+        self._my_verification_nonce = fresh.verification_nonce
         self._handshake = Handshake(
             room=self.host.room_id,
             words=self.host.words,
             my_id=self.host.my_id,
             peer_id=self.peer_id,
-            random=random,
-            features=FEATURES,
+            random=fresh,
+            features=self._features,
         )
         self._handshake.start()
         self._send_handshake()
@@ -237,6 +243,11 @@ class Link:
         """The budget is used up: this newcomer can't be taken."""
         if self._handshake is not None:
             self._handshake_event(self._handshake.reject(RejectCode.LOCKED))
+
+    @property
+    def given_up(self) -> bool:
+        """True after too many handshakes that led nowhere; news from the hub about this peer start over."""
+        return self._greetings >= MAX_GREETINGS
 
     @property
     def waits_for_guess(self) -> bool:
@@ -270,6 +281,10 @@ class Link:
             case HandshakeFailed(code=code):
                 self._return_guess(lost=guess_given or code is RejectCode.WRONG_CODE)
                 self._drop_handshake()
+                if code is RejectCode.MALFORMED and self.present and not self.given_up:
+                    # a message was lost or changed, or two tries crossed: try again, not both at the same time
+                    wait = min(RETRY_MOST_S, RETRY_FIRST_S * 2**self._greetings) * random.uniform(0.2, 1)  # noqa: S311
+                    self._handshake_timer = self.host.loop.call_later(wait, self._greet_again)
                 self.host.handshake_failed(self, event)
             case None:
                 if handshake.waits_to_share and not self._has_guess:
@@ -282,6 +297,10 @@ class Link:
 
     def _handshake_timed_out(self) -> None:
         if self._handshake is not None and self.present:
+            self.greet()
+
+    def _greet_again(self) -> None:
+        if self._handshake is None and self.session is None and self.present:
             self.greet()
 
     def _return_guess(self, *, lost: bool) -> None:
@@ -315,7 +334,7 @@ class Link:
         self.session = se.Session(now)
         self.exchange = ex.Exchange()
         self.session.send(
-            Profile(self.host.my_name, self.host.my_kind, self._my_verification_nonce, list(FEATURES)), now
+            Profile(self.host.my_name, self.host.my_kind, self._my_verification_nonce, list(self._features)), now
         )
         self._relay_established(established.my_nonce, established.peer_nonce)
 

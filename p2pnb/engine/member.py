@@ -206,8 +206,11 @@ class Member:
         return self._names.get(link.peer_id, "?")
 
     def present_links(self) -> list[Link]:
-        """Return the confirmed peers that are here or only away for a moment."""
-        return [link for link in self.links.values() if link.confirmed and link.present]
+        """Return the confirmed peers that are here, or away and may come back.
+
+        The hub's word that one left counts for nothing here: it must not silence a direct path.
+        """
+        return [link for link in self.links.values() if link.confirmed and link.state is not LinkState.GONE]
 
     def chat(self, chat: Chat, links: Iterable[Link]) -> None:
         """Send a chat message."""
@@ -236,7 +239,11 @@ class Member:
         return self.hub.connected
 
     def welcomed(self, welcome: Welcome) -> None:
-        self.my_id = bytes.fromhex(welcome.id)
+        my_id = bytes.fromhex(welcome.id)
+        if self.my_id and my_id != self.my_id:  # we come as somebody new: what stood belongs to the old id
+            for link in list(self.links.values()):
+                link.end("The hub forgot this peer; the room goes on with a new connection.")
+        self.my_id = my_id
         self.ice_servers = list(welcome.ice_servers)
         self.public_url = welcome.public_url
         present = {bytes.fromhex(entry.id): entry.owner for entry in welcome.peers}
@@ -348,6 +355,8 @@ class Member:
         if failure.code in (RejectCode.WRONG_CODE, RejectCode.LOCKED, RejectCode.VERSION):
             if link.peer_id not in self._settling:
                 self._listener.noticed(_newcomer_error(failure, self.budget.locked))
+            self._settled(link, failure)
+        elif link.given_up:
             self._settled(link, failure)
         self._serve_waiting()
 

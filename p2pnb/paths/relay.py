@@ -13,10 +13,15 @@ from p2pnb.protocol.wire import CHUNK_BYTES_RELAY, HandshakeType
 __all__ = ["PayloadSender", "RelayConnection"]
 
 _RECORD: Final = bytes([HandshakeType.RECORD])
+_OVERHEAD_BYTES: Final = 64  # message type, chunk header, tag; rounded up
 
 
 class PayloadSender(Protocol):
     """The hub client, as a relay connection needs it."""
+
+    @property
+    def payload_limit(self) -> int:
+        """Bytes that the hub forwards in one payload."""
 
     @property
     def buffered(self) -> int:
@@ -30,12 +35,12 @@ class RelayConnection:
     """One opening of the relay path to one peer."""
 
     transport = "relay"
-    chunk_bytes = CHUNK_BYTES_RELAY
     high_water = 4 * CHUNK_BYTES_RELAY  # chat waits behind at most this much of our own bulk
 
     def __init__(self, hub: PayloadSender, peer_id: bytes) -> None:
         self._hub: PayloadSender | None = hub
         self._peer_id = peer_id
+        self.chunk_bytes = min(CHUNK_BYTES_RELAY, hub.payload_limit - _OVERHEAD_BYTES)
 
     @property
     def buffered(self) -> int:

@@ -56,6 +56,7 @@ PEER_ID_BYTES: Final = 16
 JOIN_TIMEOUT_S: Final = 5.0  # a socket that says nothing costs a file descriptor
 MAX_TEXT_BYTES: Final = 16 * 1024  # Join, and Welcome in a room of 100 peers with TURN entries, fit
 MAX_PAYLOAD_BYTES: Final = 256 * 1024  # one relay record; small enough that chat never waits long behind it
+MIN_PAYLOAD_BYTES: Final = 64 * 1024  # a hub that takes less can't carry a sealed control frame (48 KiB)
 PING_INTERVAL_S: Final = 20.0  # proxies close idle WebSockets after 60 s
 ROOM_GRACE_S: Final = 30 * 60.0  # an empty room is kept this long: a laptop sleeps, a kernel restarts
 PEER_GRACE_S: Final = 10.0  # a lost peer keeps its place this long before others hear `Left`; it may resume later too
@@ -73,6 +74,7 @@ class ErrorCode:
     """`Error.code`: what went wrong, for programs."""
 
     BAD_MESSAGE: Final = "bad-message"  # not a message of this protocol
+    BAD_SECRET: Final = "bad-secret"  # noqa: S105 - a resume secret or owner key that is not this room's; join anew without it
     VERSION: Final = "version"  # no common protocol version
     ROOM_NOT_FOUND: Final = "room-not-found"
     ROOM_FULL: Final = "room-full"

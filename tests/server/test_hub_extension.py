@@ -555,7 +555,7 @@ async def test_use_of_a_room_counts_as_activity_of_the_server(app, create_room, 
         {
             "public_url": "https://hub.example/user/ada",
             "ice_servers": [{"urls": ["stun:stun.example.org"]}],
-            "max_payload_bytes": 4096,
+            "max_payload_bytes": 65536,
         }
     ],
 )
@@ -565,7 +565,7 @@ async def test_settings_reach_the_peers(app, create_room, connect, p2p_config):
     welcome = await (await connect()).join(room["room"])
     assert welcome.public_url == "https://hub.example/user/ada/"
     assert [s.urls for s in welcome.ice_servers] == [["stun:stun.example.org"]]
-    assert welcome.limits.payload_bytes == 4096
+    assert welcome.limits.payload_bytes == 65536
     assert welcome.limits.queue_bytes == app.queue_bytes
 
 

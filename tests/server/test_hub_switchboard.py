@@ -26,7 +26,7 @@ from p2pnb_server.limits import Rate, RouterLimits
 from p2pnb_server.router import Router
 from p2pnb_server.switchboard import SILENCE_LIMIT_S, STALL_S, Switchboard
 
-PAYLOAD = 4096
+PAYLOAD = 65536
 MESSAGE = 16 + PAYLOAD
 
 
