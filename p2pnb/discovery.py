@@ -149,6 +149,9 @@ def _from_kernel_file(path: Path) -> OwnServer | None:
     data = _private_json(path)
     if data is None or not isinstance(data.get("url"), str) or not isinstance(data.get("secret"), str):
         return None
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if os.name == "posix" and parent.isdigit() and data.get("pid") != int(parent):
+        return None  # inherited: this kernel's server was itself started from a terminal of that one
     address = HubAddress(_slashed(data["url"]), str(data.get("sock") or ""))
     return OwnServer(address, {KERNEL_SECRET_HEADER: data["secret"]}, str(data.get("public_url") or ""), own=True)
 

@@ -654,6 +654,9 @@ class Link:
                     self.exchange.path_lost(number)  # what it owes goes elsewhere; repeats are dropped
                     if self._relay is not None and self._relay.number == number:
                         self.open_relay()
+                case se.RoundTripMeasured(path=number):
+                    if number == session.preferred:
+                        self._update_state()
                 case se.PreferenceChanged():
                     self._wake_pumps()
                     self._update_state()

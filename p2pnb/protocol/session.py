@@ -42,6 +42,7 @@ __all__ = [
     "PathId",
     "PathLost",
     "PreferenceChanged",
+    "RoundTripMeasured",
     "Session",
     "SessionEvent",
     "chunk_header",
@@ -86,13 +87,20 @@ class PathDoubted:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundTripMeasured:
+    """Event: `round_trip_s` of this path has news."""
+
+    path: PathId
+
+
+@dataclass(frozen=True, slots=True)
 class PreferenceChanged:
     """Event: frames and bulk go over another path now (None: none is left)."""
 
     path: PathId | None
 
 
-SessionEvent = FrameReceived | ChunkReceived | PathLost | PathDoubted | PreferenceChanged
+SessionEvent = FrameReceived | ChunkReceived | PathLost | PathDoubted | RoundTripMeasured | PreferenceChanged
 
 
 @dataclass(slots=True)
@@ -373,6 +381,7 @@ class Session:
             sample = now - state.pinged_at
             old = state.round_trip_s
             state.round_trip_s = sample if old is None else old + (sample - old) / 4
+            self._events.append(RoundTripMeasured(path))
         state.ping_sent_at = None  # any answer shows that the path lives both ways
         if state.in_doubt:
             state.in_doubt = False

@@ -42,6 +42,7 @@ class Notebook:
         self._command("apputils:change-theme", f"{{theme: {name!r}}}")
         light = "false" if "Dark" in name else "true"
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
     def write_cell(self, index: int, text: str) -> None:
         """Type into a code cell, replacing what is there."""

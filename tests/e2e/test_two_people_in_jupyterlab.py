@@ -37,7 +37,12 @@ def test_both_panels_show_the_other_and_a_direct_path(pair, screenshots):
     ben.panel.get_by_text("Ada", exact=True).first.wait_for()
     ada.panel.get_by_text("direct WebRTC").wait_for(timeout=30_000)
     ben.panel.get_by_text("direct WebRTC").wait_for(timeout=30_000)
+    ada.panel.get_by_text(" ms").first.wait_for()
     ada.panel.screenshot(path=screenshots / "lab-room-light.png")
+    ada.panel.get_by_role("button", name="Show invite").click()
+    ada.panel.get_by_role("img", name="QR code").wait_for()
+    ada.page.screenshot(path=screenshots / "lab-notebook.png")
+    ada.panel.get_by_role("button", name="Hide").click()
 
 
 def test_both_see_the_same_verification_words(pair):

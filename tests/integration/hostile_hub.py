@@ -213,7 +213,8 @@ class HostileHub:
         return web.Response(status=201, body=msgspec.json.encode(made), content_type="application/json")
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(max_msg_size=MAX_PAYLOAD_BYTES + PEER_ID_BYTES, compress=False, autoping=True)
+        largest = MAX_PAYLOAD_BYTES + PEER_ID_BYTES + 1  # aiohttp refuses from this size on
+        socket = web.WebSocketResponse(max_msg_size=largest, compress=False, autoping=True)
         await socket.prepare(request)
         self.recording += request.path_qs.encode()
         if self.restarting:

@@ -176,7 +176,7 @@ def test_script_that_just_ends_says_goodbye_and_nothing_else(meeting: Meeting, t
     ada.on("message", lambda message: said.append(message.text))
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", _SCRIPT, "only", str(tmp_path / "ben"), how],
+        [sys.executable, "-W", "default", "-X", "faulthandler", "-c", _SCRIPT, "only", str(tmp_path / "ben"), how],
         input=f"{ada.invite.link}\n", capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (3 if how == "raise" else 0, "hello\n", "")

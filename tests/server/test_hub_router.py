@@ -336,7 +336,7 @@ def test_a_place_is_taken_only_with_its_secret(net, change):
     room = net.room().room
     ada, to_ada = net.admitted(room)
     stranger, answer = net.join(room, resume=change(Resume(to_ada.id, to_ada.secret)))
-    assert error_of(answer) == ErrorCode.BAD_MESSAGE
+    assert error_of(answer) == ErrorCode.BAD_SECRET
     assert net.closed[stranger] == CloseCode.REFUSED
     assert ada not in net.closed
 
@@ -344,7 +344,7 @@ def test_a_place_is_taken_only_with_its_secret(net, change):
 def test_a_secret_of_one_room_opens_no_place_in_another(net):
     _, to_ada = net.admitted(net.room().room)
     _, answer = net.join(net.room().room, resume=Resume(to_ada.id, to_ada.secret))
-    assert error_of(answer) == ErrorCode.BAD_MESSAGE
+    assert error_of(answer) == ErrorCode.BAD_SECRET
 
 
 def test_a_hub_that_restarted_empty_is_populated_again_by_its_peers(net):
@@ -408,7 +408,7 @@ def test_the_owners_key_marks_the_owner_towards_the_others(net):
 
 def test_a_wrong_owners_key_is_refused(net):
     room, other = net.room(), net.room()
-    assert error_of(net.join(room.room, owner=other.owner)[1]) == ErrorCode.BAD_MESSAGE
+    assert error_of(net.join(room.room, owner=other.owner)[1]) == ErrorCode.BAD_SECRET
 
 
 # ── bounds ──────────────────────────────────────────────────────────────────────────────────────────

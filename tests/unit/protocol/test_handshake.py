@@ -173,7 +173,10 @@ def test_every_message_in_every_state_does_what_the_table_says(state: str, kind:
         "fails"
         if isinstance(a.event, HandshakeFailed)
         else "ignored"
-        if not a.event and len(a.sent) == sent_before and a.handshake._state is STATES[state] and not a.handshake._early
+        if not a.event
+        and len(a.sent) == sent_before
+        and a.handshake._state is STATES[state]
+        and not a.handshake._early
         and not (kind is HELLO and state == "greeted")
         else "on"
     )
