@@ -651,7 +651,7 @@ def _shell() -> Any:
 
 
 def _names_its_hub(invite: str | Invite) -> bool:
-    return isinstance(invite, Invite) or "/join/" in invite
+    return not isinstance(invite, str) or "/join/" in invite
 
 
 def _slashed(url: str) -> str:

@@ -98,6 +98,28 @@ class Access(enum.Enum):
     USER_OR_KERNEL = "user or kernel"
 
 
+_INVITE_PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<title>Invite to a p2pnb room</title>
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 34rem; margin: 12vh auto; padding: 0 1.25rem }
+h1 { font-size: 1.4rem }
+pre { padding: .75rem 1rem; border: 1px solid; border-radius: 6px; overflow-x: auto; opacity: .85 }
+</style>
+<h1>You are invited to a room in a notebook</h1>
+<p>In a Jupyter notebook with p2pnb, join with the whole address of this page, the part after # included:</p>
+<pre>import p2pnb
+room = p2pnb.join("…the address of this page…", name="…your name…")
+room</pre>
+<p>Whoever has this address can join. The words after # are the secret; this server has not seen them.</p>
+</html>
+"""
+
+
 class _Handler(JupyterHandler):
     """What all routes share: their table of access, the kernel's secret, headers, short errors."""
 
@@ -169,6 +191,25 @@ class HealthHandler(_Handler):
     @allow_unauthenticated
     def get(self) -> None:
         self._answer({"p2pnb": True, "protocol": PROTOCOL_VERSION})
+
+
+class InviteHandler(_Handler):
+    """What an invite's link opens in a browser: how to use it in a notebook.
+
+    The same static page for every room, existing or not, without a script: the words behind the # never reach
+    this server, and nothing on the page reads them.
+    """
+
+    ACCESS: ClassVar[Mapping[str, Access]] = {"GET": Access.PUBLIC}
+
+    @property
+    def content_security_policy(self) -> str:
+        return "sandbox; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+
+    @allow_unauthenticated
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        self.finish(_INVITE_PAGE)
 
 
 class RoomsHandler(_Handler):
@@ -439,6 +480,7 @@ class P2PApp(ExtensionApp):
         routes: list[tuple[str, type[_Handler]]] = [
             (r"p2pnb/health", HealthHandler),
             (r"p2pnb/ws", RoomSocketHandler),
+            (r"p2pnb/join/\w+", InviteHandler),
             (r"p2pnb/api/rooms", RoomsHandler),
             (r"p2pnb/api/rooms/close", CloseRoomHandler),
             (r"p2pnb/api/status", StatusHandler),

@@ -92,7 +92,8 @@ class RouterLimits:
         if not 2 <= self.peers_per_room <= PEERS_PER_ROOM_MAX:
             raise ValueError(f"peers_per_room is {self.peers_per_room}; it can be 2 to {PEERS_PER_ROOM_MAX}")
         if not MIN_PAYLOAD_BYTES <= self.payload_bytes <= MAX_PAYLOAD_BYTES:
-            raise ValueError(f"payload_bytes is {self.payload_bytes}; it can be {MIN_PAYLOAD_BYTES} to {MAX_PAYLOAD_BYTES}")
+            least, most = MIN_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES
+            raise ValueError(f"payload_bytes is {self.payload_bytes}; it can be {least} to {most}")
         if min(self.rooms, self.connections, self.unjoined) < 1:
             raise ValueError("the numbers of rooms and connections start at 1")
         if self.bytes_per_second and self.bytes_per_second < BYTES_PER_SECOND_MIN:

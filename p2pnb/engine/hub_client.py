@@ -174,7 +174,7 @@ class HubClient:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 socket = await http.ws_connect(
                     url,
-                    max_msg_size=max(MAX_PAYLOAD_BYTES + PEER_ID_BYTES, MAX_TEXT_BYTES),
+                    max_msg_size=MAX_PAYLOAD_BYTES + PEER_ID_BYTES + 1,  # aiohttp refuses the very size
                     heartbeat=PING_INTERVAL_S,
                     autoclose=True,
                     compress=0,

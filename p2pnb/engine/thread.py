@@ -123,8 +123,20 @@ class Engine:
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     def abandon(self) -> None:
-        """Mark as dead without touching loop or thread: they belong to the parent process."""
+        """In a forked child: mark as dead, and let go of the parent's sockets.
+
+        Loop and thread are the parent's and stay untouched. The child's copies of its sockets would keep the hub
+        and the peers from noticing the parent's end. They are replaced, not closed: whoever holds the file
+        objects would later close a number that something else has got by then.
+        """
         self._stopped = True
+        selector = getattr(self._loop, "_selector", None)
+        with contextlib.suppress(OSError, AttributeError, RuntimeError):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            numbers = [key.fd for key in selector.get_map().values()]  # type: ignore[union-attr]
+            for number in (*numbers, selector.fileno()):  # type: ignore[union-attr]
+                os.dup2(nothing, number)
+            os.close(nothing)
 
     async def _close(self) -> None:
         closers, self._closers = self._closers, []

@@ -30,6 +30,8 @@ MAX_CANDIDATES: Final = 32  # an honest host has a handful of addresses
 MIN_CANDIDATE_PORT: Final = 1024
 CONNECT_TIMEOUT_S: Final = 20.0  # ICE checks of a hopeless pair last about this long
 _LABEL: Final = "p2pnb"
+_THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
+_IPV4_IN_IPV6: Final = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))  # compatible, NAT64
 
 _log = logging.getLogger("p2pnb.webrtc")
 
@@ -75,7 +77,7 @@ class WebRtcConnection:
         return self._channel.bufferedAmount
 
     def send(self, message: bytes) -> None:
-        if self._channel.readyState == "open":
+        if self._closing is None and self._channel.readyState == "open":
             self._channel.send(message)
 
     def close(self) -> None:
@@ -203,11 +205,31 @@ def _usable(line: str) -> bool:
         address, port = ipaddress.ip_address(fields[4]), int(fields[5])
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    forbidden = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-    broadcast = address == ipaddress.IPv4Address("255.255.255.255")
-    return not forbidden and not broadcast and MIN_CANDIDATE_PORT <= port <= 65535
+    inner = _embedded(address) if isinstance(address, ipaddress.IPv6Address) else None
+    if _forbidden(address) or (inner is not None and _forbidden(inner)):
+        return False
+    return MIN_CANDIDATE_PORT <= port <= 65535
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that packets to this IPv6 address may end up at (RFC 4291, 3056, 6052)."""
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if any(address in network for network in _IPV4_IN_IPV6):
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
+
+
+def _forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        special = address in _THIS_NETWORK or address.is_reserved  # 240/4, with the broadcast address
+    else:
+        special = address.is_site_local
+    return (
+        special or address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    )
 
 
 async def _close(peer_connection: RTCPeerConnection) -> None:

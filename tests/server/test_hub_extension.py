@@ -33,7 +33,7 @@ from p2pnb.protocol.hub import (
 from p2pnb_server.jupyter import Access, P2PApp, _Handler
 
 # What a stranger may do. A new public route has to be added here on purpose.
-PUBLIC = {("p2pnb/health", "GET"), ("p2pnb/ws", "GET")}
+PUBLIC = {("p2pnb/health", "GET"), ("p2pnb/ws", "GET"), ("p2pnb/join/some7room", "GET")}
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
 
@@ -149,13 +149,14 @@ def our_routes(app, base_url) -> dict[str, type[_Handler]]:
         pattern = rule.matcher.regex.pattern
         if rule.target.__module__.startswith("p2pnb") or "p2pnb" in pattern:
             assert pattern.startswith(base_url)
-            found[pattern.removeprefix(base_url).removesuffix("$")] = rule.target
+            path = pattern.removeprefix(base_url).removesuffix("$")
+            found[path.replace(r"\w+", "some7room")] = rule.target
     return found
 
 
 async def test_every_method_of_every_route_has_the_access_it_states(app, fetch, jp_base_url):
     routes = our_routes(app, jp_base_url)
-    assert len(routes) == 5
+    assert len(routes) == 6
     public = set()
     for path, handler in routes.items():
         assert handler.ACCESS, f"{path} states no access"
@@ -598,6 +599,18 @@ async def test_the_address_that_jupyterhub_gives_is_used(app, monkeypatch):
     assert app._default_public_url() == f"https://hub.example{app.serverapp.base_url}"
     monkeypatch.setenv("JUPYTERHUB_PUBLIC_URL", "")
     assert app._default_public_url() == ""
+
+
+async def test_an_invite_opened_in_a_browser_says_what_to_do_and_runs_nothing(fetch):
+    pages = [await fetch(f"p2pnb/join/{room}", "GET") for room in ("7kq2m", "absent")]
+    assert [page.code for page in pages] == [200, 200]
+    assert pages[0].body == pages[1].body
+    assert b"p2pnb.join(" in pages[0].body
+    assert b"<script" not in pages[0].body
+    policy = pages[0].headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "sandbox" in policy
+    assert pages[0].headers["Referrer-Policy"] == "no-referrer"
 
 
 async def test_logs_name_no_room_and_no_peer(app, fetch, create_room, connect, kernel_header, caplog):

@@ -159,7 +159,7 @@ def records() -> dict[str, Any]:
 
 
 def handshake() -> dict[str, Any]:
-    sides = {}
+    sides: dict[str, dict[str, Any]] = {}
     for name, my_id, peer_id in (("initiator", ADA, BEN), ("responder", BEN, ADA)):
         random = HandshakeRandom(*(fixed(f"{name} {part}") for part in ("nonce", "scalar", "verification")))
         machine = Handshake(room=ROOM, words=WORDS, my_id=my_id, peer_id=peer_id, random=random, features=("webrtc",))

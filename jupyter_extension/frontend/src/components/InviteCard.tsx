@@ -38,28 +38,29 @@ export function InviteCard({ room }: { readonly room: RoomModel }) {
 function Secrets({ invite }: { readonly invite: InviteState }) {
   return (
     <div class="p2pnb-invite">
-      <dl class="p2pnb-secrets">
-        <dt>{text.code}</dt>
-        <dd class="p2pnb-row">
+      {/* no <dl>: JupyterLab lays out those in outputs */}
+      <div class="p2pnb-secrets">
+        <span class="p2pnb-label">{text.code}</span>
+        <div class="p2pnb-row">
           <code class="p2pnb-secret">{invite.code}</code>
           <CopyButton value={invite.code} what={text.code} />
-        </dd>
-        <dt>{text.link}</dt>
-        <dd class="p2pnb-row">
+        </div>
+        <span class="p2pnb-label">{text.link}</span>
+        <div class="p2pnb-row">
           <code class="p2pnb-secret">{invite.link}</code>
           <CopyButton value={invite.link} what={text.link} />
-        </dd>
-        <dd class="p2pnb-hint">{text.secretHint}</dd>
+        </div>
+        <p class="p2pnb-hint p2pnb-wide">{text.secretHint}</p>
         {invite.local_only && (
-          <dd>
+          <div class="p2pnb-wide">
             <Notice level="warning">{text.localOnly}</Notice>
-          </dd>
+          </div>
         )}
-      </dl>
+      </div>
       {invite.qr.length > 0 && (
         <figure class="p2pnb-qr-figure">
           <QrCode rows={invite.qr} />
-          <figcaption class="p2pnb-hint">{text.qrHint}</figcaption>
+          {!invite.local_only && <figcaption class="p2pnb-hint">{text.qrHint}</figcaption>}
         </figure>
       )}
     </div>
