@@ -6,13 +6,16 @@
  *   node build.mjs --watch    the same, again after every change
  *   node build.mjs --harness  → dist/harness.js, panel.css (dev/harness.html; not part of any package)
  */
-import { copyFile, mkdir, rename, rm, stat } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, context } from "esbuild";
 
 // The module is sent with every widget instance and may be saved with the notebook.
 const MAX_BYTES = 150_000;
+
+// Their code is part of the bundle, so their notices go with it.
+const BUNDLED = ["preact", "@preact/signals", "@preact/signals-core"];
 
 const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "..", "..", "p2pnb", "panel", "static");
@@ -57,7 +60,11 @@ if (process.argv.includes("--harness")) {
   if (size > MAX_BYTES) {
     throw new Error(`panel.js has ${size} bytes; at most ${MAX_BYTES} may go with every widget`);
   }
+  const notices = await Promise.all(
+    BUNDLED.map(async (name) => `${name}\n\n${await readFile(join(here, "node_modules", name, "LICENSE"), "utf8")}`),
+  );
+  await writeFile(join(fresh, "THIRD-PARTY-LICENSES.txt"), notices.join(`\n${"-".repeat(80)}\n\n`));
   await mkdir(target, { recursive: true });
-  for (const name of ["panel.js", "panel.css"]) await rename(join(fresh, name), join(target, name));
+  for (const name of ["panel.js", "panel.css", "THIRD-PARTY-LICENSES.txt"]) await rename(join(fresh, name), join(target, name));
   await rm(fresh, { recursive: true, force: true });
 }
