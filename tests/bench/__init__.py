@@ -1,0 +1,1 @@
+"""Measurements, run by `make bench`. Not collected by pytest: speed is measured, not asserted."""
