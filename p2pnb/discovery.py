@@ -111,9 +111,11 @@ async def _probe(http: Any, server: OwnServer) -> None:
 
 def _creation_refused(status: int, body: bytes, url: str) -> HubError:
     try:
-        message = str(json.loads(body).get("message", ""))[:500]
-    except (ValueError, AttributeError):
-        message = ""
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    # p2pnb's own refusals have a code; Jupyter's talk of what its own pages lack
+    message = str(answer.get("message", ""))[:500] if isinstance(answer, dict) and "code" in answer else ""
     if message:
         return HubError(f"The server at {url} did not create a room: {message}")
     if status in (301, 302, 303, 307, 308, 401, 403):

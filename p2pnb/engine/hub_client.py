@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 from p2pnb.errors import HubError, HubUnavailableError, P2PError, RoomNotFoundError
 from p2pnb.protocol.hub import (
     MAX_PAYLOAD_BYTES,
-    MAX_TEXT_BYTES,
     MIN_PAYLOAD_BYTES,
     PEER_ID_BYTES,
     PING_INTERVAL_S,
