@@ -507,7 +507,9 @@ class Router:
             # 248 = 8 * 31: bytes above it would favour the alphabet's first letters
             fair = [b for b in self._random_bytes(2 * ROOM_ID_DEFAULT) if b < 248]
             room_id = "".join(ROOM_ALPHABET[b % 31] for b in fair[:ROOM_ID_DEFAULT])
-            if len(room_id) == ROOM_ID_DEFAULT and room_id not in self._rooms and room_id not in self._closed_rooms:
+            known = room_id in self._rooms or room_id in self._closed_rooms
+            has_digit = any(c.isdigit() for c in room_id)  # so that no id is taken for a word of the code
+            if len(room_id) == ROOM_ID_DEFAULT and has_digit and not known:
                 return room_id
 
     def _new_peer_id(self, room: _Room) -> bytes:

@@ -180,8 +180,10 @@ class WebRtcNegotiation:
 
 def screened(sdp: str) -> str:
     """Return the peer's SDP with only usable candidates; ProtocolError if it asks for more than a data channel."""
+    if not all(" " <= character <= "~" or character in "\r\n" for character in sdp):
+        raise ProtocolError("the peer's session description has characters that none needs")
     lines, candidates, media = [], 0, 0
-    for line in sdp.replace("\r\n", "\n").split("\n"):
+    for line in sdp.splitlines():  # as the parser behind this screen does: it must see the same lines
         if line.startswith("m="):
             media += 1
             if not line.startswith("m=application "):
@@ -193,7 +195,7 @@ def screened(sdp: str) -> str:
         lines.append(line)
     if media != 1:
         raise ProtocolError("the peer's session description has no single data channel")
-    return "\r\n".join(lines)
+    return "\r\n".join([*lines, ""])
 
 
 def _usable(line: str) -> bool:

@@ -67,7 +67,7 @@ class End:
 
 @dataclass
 class Pair:
-    """Two connected ends. `closes` tells whether the end of one shows at the other by itself; a relay path's does not."""
+    """Two connected ends. `closes`: the end of one shows at the other by itself; not so for a relay path."""
 
     near: End
     far: End

@@ -55,7 +55,7 @@ async def relay_pair() -> AsyncIterator[Pair]:
                 for client, other, one in zip(clients, reversed(ids), ears, strict=True)
             ]
             # one byte says that a payload is a record; the rest is the record's
-            yield Pair(*ends, max_record_bytes=MAX_PAYLOAD_BYTES - 1, closes=False)
+            yield Pair(ends[0], ends[1], MAX_PAYLOAD_BYTES - 1, closes=False)
         finally:
             for client in clients:
                 await client.leave()
@@ -64,10 +64,7 @@ async def relay_pair() -> AsyncIterator[Pair]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_LARGEST = pytest.mark.xfail(reason="I12: a payload of exactly the largest size breaks the hub connection")
-
-
 @pytest.mark.asyncio
-@pytest.mark.parametrize("check", [pytest.param(name, marks=_LARGEST if "boundaries" in name else ()) for name in CHECKS])
+@pytest.mark.parametrize("check", CHECKS)
 async def test_relay(check: str) -> None:
     await check_connection(relay_pair, check)
