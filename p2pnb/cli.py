@@ -13,6 +13,7 @@ from p2pnb import __version__
 from p2pnb.errors import P2PError
 
 if TYPE_CHECKING:
+    from p2pnb.peer import Peer
     from p2pnb.room import Room
 
 __all__ = ["main"]
@@ -121,7 +122,15 @@ def _talk(room: Room) -> int:
             print(line, flush=True)
 
     room.on("message", lambda m: None if m.mine else say(f"{m.sender}: {m.text}"))
-    room.on("peer", lambda p: say(f"* {p.name} is {p.state}" + (f" over {p.path}" if p.path else "")))
+    told: dict[str, str] = {}
+
+    def tell_peer(peer: Peer) -> None:
+        line = f"* {peer.name} is {peer.state}" + (f" over {peer.path}" if peer.path else "")
+        if told.get(peer.id) != line:  # round trips are news, too, but not here
+            told[peer.id] = line
+            say(line)
+
+    room.on("peer", tell_peer)
     room.on("file", lambda item: say(f"* {item.sender} sent {item.path}"))
     room.on("object", lambda item: say(f"* {item.sender} sent {item.name} ({item.type})"))
     say("Type to chat; /send PATH sends a file; Ctrl-D leaves.")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,8 +24,8 @@ from tests.integration.meeting import Errors, Meeting, leftovers, until
 class _NonceOracle:
     """AESGCM that remembers what it sealed under which nonce."""
 
-    seen: dict[bytes, bytes] = {}
-    reused: list[bytes] = []
+    seen: ClassVar[dict[bytes, bytes]] = {}
+    reused: ClassVar[list[bytes]] = []
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
@@ -43,10 +44,11 @@ class _NonceOracle:
 
 @pytest.fixture(autouse=True)
 def nonces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    oracle = type("NonceOracle", (_NonceOracle,), {"seen": {}, "reused": []})
-    monkeypatch.setattr(records, "AESGCM", oracle)
+    _NonceOracle.seen.clear()
+    _NonceOracle.reused.clear()
+    monkeypatch.setattr(records, "AESGCM", _NonceOracle)
     yield
-    assert not oracle.reused, "a nonce sealed two different records"
+    assert not _NonceOracle.reused, "a nonce sealed two different records"
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,6 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from p2pnb.protocol.hub import (
-    KERNEL_SECRET_HEADER,
     MAX_PAYLOAD_BYTES,
     PEER_ID_BYTES,
     ROOM_ALPHABET,
@@ -203,7 +202,7 @@ class HostileHub:
 
     async def _create(self, request: web.Request) -> web.Response:
         self.recording += request.path_qs.encode() + await request.read()
-        if request.headers.get("Authorization") != f"token {self.token}" and KERNEL_SECRET_HEADER not in request.headers:
+        if request.headers.get("Authorization") != f"token {self.token}":
             return web.Response(status=403)
         if self.silent:
             await asyncio.sleep(3600)

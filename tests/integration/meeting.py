@@ -121,6 +121,7 @@ def texts(room: Room, *, mine: bool = False) -> list[str]:
 def still_lives(*rooms: Room) -> None:
     """Everybody can still say something to everybody."""
     for room in rooms:
+        until(lambda room=room: len(room.peers) >= len(rooms) - 1, f"{room.name} sees the others")  # type: ignore[misc]
         said = f"still here {secrets.token_hex(8)}"
         room.chat(said)
         for other in rooms:

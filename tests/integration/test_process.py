@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 import p2pnb
@@ -72,7 +72,7 @@ def _in_child(work: Any) -> str:
             os.close(read)
             os.write(write, work().encode())
             code = 0
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - reported to the parent
             os.write(write, f"raised {error!r}".encode())
         finally:
             os._exit(code)
@@ -118,7 +118,6 @@ def test_forked_child_holds_no_keys(meeting: Meeting) -> None:
     still_lives(ada, ben)
 
 
-@pytest.mark.xfail(reason="I7: a forked child keeps the parent's hub sockets open")
 def test_forked_child_holds_no_sockets(hub: HostileHub, meeting: Meeting) -> None:
     ada, ben = meeting.people("Ada", "Ben")
 
@@ -217,7 +216,9 @@ def test_thirty_rooms_leave_nothing_behind(meeting: Meeting) -> None:
     before = held()
     for _ in range(30):
         cycle()
-    until(lambda: all(now <= before[what] + (2 if what == "descriptors" else 0) for what, now in held().items()),
+    # heartbeats of aiohttp's sockets come and go; sixty members that left something would show
+    slack = {"descriptors": 2, "timers": 8}
+    until(lambda: all(now <= before[what] + slack.get(what, 0) for what, now in held().items()),
           f"back to {before}, now {held()}", 5)  # fmt: skip
 
 

@@ -317,7 +317,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: a full disk (mounting a small tmpfs needs root)")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"NOT TESTED: a full disk (mount: {mounted.stderr.strip()})")
     yield place
@@ -379,7 +381,7 @@ def test_folder_that_can_not_be_written_is_told_to_both(meeting: Meeting, tmp_pa
     out = ada.send_file(tmp_path / "note.txt")
     with pytest.raises(TransferError):
         out.result(5)
-    with pytest.raises(TransferError, match="folder|inbox|proc"):
+    with pytest.raises(TransferError, match=r"folder|inbox|proc"):
         until(lambda: ben.transfers)[0].result(5)
     still_lives(ada, ben)
     ada.send([1], "objects need no folder").result(5)
@@ -437,7 +439,9 @@ def test_hostile_file_name_lands_nowhere(meeting: Meeting, tmp_path: Path, name:
     assert not set(shown) & {"\0", "\n", "\u202e", "\u200b", "\ufeff"}
 
 
-@pytest.mark.parametrize("member", ["../evil", "/etc/evil", "a/../../evil", "a/.ssh/x", "a//b", "a/con", "a/b\0", "a/" * 70])
+@pytest.mark.parametrize(
+    "member", ["../evil", "/etc/evil", "a/../../evil", "a/.ssh/x", "a//b", "a/con", "a/b\0", "a/" * 70 + "b"]
+)
 def test_hostile_member_of_a_folder_lands_nowhere(meeting: Meeting, tmp_path: Path, member: str) -> None:
     ada, ben = meeting.people("Ada", "Ben", accept=True)
     outside = set(tmp_path.rglob("*"))
@@ -456,7 +460,7 @@ def test_hostile_member_of_a_folder_lands_nowhere(meeting: Meeting, tmp_path: Pa
 def test_name_that_some_program_runs_arrives_harmless(meeting: Meeting, name: str) -> None:
     ada, ben = meeting.people("Ada", "Ben", accept=True)
     on_engine(lambda: _offer(link_of(ada, "Ben"), name=name, **_file_offer(b"evil", name)))
-    until(lambda: ben.inbox.all())
+    until(ben.inbox.all)
     assert [path.name for path in ben.folder.iterdir()] == [f"{name}.received"]
 
 
@@ -484,6 +488,8 @@ def test_impossible_offer_is_refused_and_the_room_lives_on(meeting: Meeting, wha
     assert ben.inbox.all() == []
 
 
+_HUGE = msgspec.msgpack.encode([1, [100 * 2**40], b""])  # one buffer
+
 LYING_OFFERS: dict[str, dict[str, Any]] = {
     "a file's list that is no list": {"head": b"\xc1", "head_bytes": 1, "size_bytes": 1},
     "a list that says more than announced": _file_offer(b"four") | {
@@ -491,9 +497,12 @@ LYING_OFFERS: dict[str, dict[str, Any]] = {
     },
     "a petabyte": {"size_bytes": 2**50, "head_bytes": len(encode_head(FolderHead([FileEntry("a", 2**50 - 10)]))),
                    "head": encode_head(FolderHead([FileEntry("a", 2**50 - 10)]))},
-    "an object of no codec": {"kind": "object", "codec": "pickle", "size_bytes": 4, "head_bytes": 0, "content": b"evil"},
-    "an object that is no object": {"kind": "object", "codec": "plain", "head": b"\xc1", "head_bytes": 1, "size_bytes": 1},
-    "an object of a terabyte": {"kind": "object", "codec": "bytes", "size_bytes": 2**40, "head_bytes": 0},
+    "an object of no codec": {"kind": "object", "codec": "pickle", "size_bytes": 4, "content": b"evil"},
+    "an object that is none": {"kind": "object", "codec": "plain", "head": b"\xc1", "head_bytes": 1, "size_bytes": 1},
+    "an object of 100 terabytes": {
+        "kind": "object", "codec": "plain", "head": _HUGE, "head_bytes": len(_HUGE),
+        "size_bytes": len(_HUGE) + 100 * 2**40,
+    },
 }  # fmt: skip
 
 
@@ -522,8 +531,8 @@ def test_flood_of_offers_is_bounded(meeting: Meeting, monkeypatch: pytest.Monkey
     session = link_of(ada, "Ben").session
     assert session is not None
     for number in range(100, 150):  # a sender that doesn't wait its turn
-        offer = wire.Offer(number, "object", "flood", 1, 1, wire.Preview("t"))
-        on_engine(session.send, offer, 0.0)
+        flood = wire.Offer(number, "object", "flood", 1, 1, wire.Preview("t"))
+        on_engine(session.send, flood, 0.0)
     on_engine(link_of(ada, "Ben").flush)
     still_lives(ada, ben)
     assert len(ben.offers) == 20
@@ -608,7 +617,7 @@ def test_folder_comes_equal_and_leaves_out_what_leads_elsewhere(meeting: Meeting
     got = ben.receive("work", 5)
     (folder / "away").unlink()
     (folder / ".hidden").unlink()
-    assert subprocess.run(["diff", "-r", folder, got], capture_output=True).stdout == b""
+    assert subprocess.run(["diff", "-r", folder, got], capture_output=True, check=False).stdout == b""
     shutil.rmtree(got)
 
 
@@ -635,7 +644,12 @@ def test_broadcast_reads_and_encodes_its_source_once(
     meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    monkeypatch.setattr("p2pnb.objects.encode", lambda value: calls.append(value) or encode(value))
+
+    def counting(value: object) -> object:
+        calls.append(value)
+        return encode(value)
+
+    monkeypatch.setattr("p2pnb.objects.encode", counting)
     ada, *others = meeting.people("Ada", "Ben", "Carl", "Dora")
     ada.send(list(range(10_000)), "item").result(10)
     assert len(calls) == 1
@@ -694,7 +708,6 @@ def test_transfer_can_be_awaited_from_any_loop(meeting: Meeting) -> None:
     assert (transfer.state, value) == ("done", [1, 2])
 
 
-@pytest.mark.xfail(reason="I6: cancelling one wait cancels the future that all share")
 def test_cancelled_wait_does_not_cancel_the_transfer(meeting: Meeting) -> None:
     ada, ben = meeting.people("Ada", "Ben", accept=False)
 
@@ -736,9 +749,9 @@ def test_receive_gives_each_item_once_and_oldest_first(meeting: Meeting) -> None
     for number in range(3):
         ada.send(number, "n").result(5)
     ada.send("other", "o").result(5)
-    assert [ben.receive("n", 1), ben.receive("o", 1), ben.receive(timeout=1), ben.receive(timeout=1)] == [0, "other", 1, 2]
+    assert [ben.receive(name, 1) for name in ("n", "o", None, None)] == [0, "other", 1, 2]
     began = time.monotonic()
-    with pytest.raises(WaitTimeoutError, match=r"Nothing has not arrived|has not arrived"):
+    with pytest.raises(WaitTimeoutError, match="arrived within"):
         ben.receive(timeout=0.05)
     assert time.monotonic() - began < 0.5
     assert dict(ben.inbox) == {"n": 2, "o": "other"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -108,8 +109,10 @@ async def test_wrong_code_between_kernels_is_told_within_two_seconds(
         await ada.run('room = p2pnb.create(name="Ada")')
         link = await ada.value("room.invite.link")
         wrong = link.rpartition("-")[0] + "-wrongword"
-        await ben.run(f"began = time.monotonic()\ntry:\n    p2pnb.join({wrong!r})\nexcept p2pnb.errors.WrongCodeError:\n"
-                      "    seconds = time.monotonic() - began")  # fmt: skip
+        await ben.run(
+            f"began = time.monotonic()\ntry:\n    p2pnb.join({wrong!r})\n"
+            "except p2pnb.errors.WrongCodeError:\n    seconds = time.monotonic() - began"
+        )
         assert await ben.value("seconds") < 2
         await ada.run("until(lambda: room.notices, 2)")
         assert await ada.value("[type(n).__name__ for n in room.notices]") == ["WrongCodeError"]
@@ -121,7 +124,8 @@ def _environment(tmp_path: Path, **variables: str) -> dict[str, str]:
 
 
 def _script(code: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 _WHERE = "import p2pnb\nfrom p2pnb.discovery import find_server\nprint(find_server().url)"
@@ -176,6 +180,7 @@ def test_server_of_the_parent_process_is_used_with_its_token(
     assert "NoHubError" in _script(code, _environment(tmp_path)).stderr
 
 
+@pytest.mark.xfail(reason="I14: the server's own words hide what to do")
 def test_server_that_does_not_know_the_kernels_user_refuses(
     servers: tuple[JupyterServer, JupyterServer],
 ) -> None:
@@ -193,12 +198,11 @@ def test_addresses_that_people_copy_from_the_browser_work(servers: tuple[Jupyter
 
 
 # ── while a cell runs ───────────────────────────────────────────────────────────────────────────────
-# C code that never lets go of the GIL, 4 s in all; bytes.count over a growing text does it anywhere.
+# One call into C at a time, each of which keeps the GIL for about a second.
 _HOLDS_THE_GIL = """
 end = time.monotonic() + 4
-block = b"ab" * 30_000_000
 while time.monotonic() < end:
-    block.count(b"ba")
+    sum(range(40_000_000))
 """
 
 
@@ -217,7 +221,7 @@ async def test_room_goes_on_while_a_cell_runs(
         busy = asyncio.create_task(ben.run(f"began = time.monotonic()\n{cell}\nended = time.monotonic()"))
         await asyncio.sleep(0.5)
         await ada.run('room.chat("while you compute")\nsent = room.send(b"x" * 3_000_000, "while")\nsent.result(60)')
-        assert not busy.done() or "GIL" in cell
+        assert not busy.done() or "sleep" not in cell
         await busy
         times = await ben.value("[arrived['while you compute'], arrived['while'], began, ended]")
         assert times[2] < times[0] < times[3] + 2
@@ -272,8 +276,8 @@ def test_script_that_ends_with_a_direct_path_ends_cleanly(
     with p2pnb.create("Ada", hub=servers[0].hub, folder=tmp_path) as ada:
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-W", "default", "-c", _ENDS], input=f"{ada.invite.link}\n", capture_output=True, text=True,
-            timeout=60, check=False, cwd=tmp_path,
+            [sys.executable, "-W", "default", "-c", _ENDS], input=f"{ada.invite.link}\n", capture_output=True,
+            text=True, timeout=60, check=False, cwd=tmp_path,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (0, "webrtc\n")
         ours = [line for line in done.stderr.splitlines() if "site-packages" not in line and "Warning" not in line]
@@ -298,12 +302,12 @@ async def test_hub_killed_and_restarted_while_a_direct_path_carries(tmp_path: Pa
             async with _kernels(ben_server, ben_server) as (ada, ben):
                 await _meet(ada, ben, settings=f", hub={hub.hub!r}")
                 await _direct(ada, ben)
-                await ada.run('sent = room.send(b"y" * 60_000_000, "through it all")')
+                await ada.run('sent = room.send(b"y" * 30_000_000, "through it all")')
                 hub.kill()
                 await ada.run('until(lambda: room.state == "reconnecting")')
                 await ada.run('room.chat("the hub is dead")\nsent.result(60)')
                 await ben.run('until(lambda: [m.text for m in room.messages] == ["the hub is dead"])')
-                assert await ben.value('len(room.receive("through it all", 5))') == 60_000_000
+                assert await ben.value('len(room.receive("through it all", 5))') == 30_000_000
                 hub.start()
                 for kernel in (ada, ben):
                     await kernel.run('until(lambda: room.state == "open", 40)')
@@ -332,24 +336,30 @@ table = pd.DataFrame({
 })
 """
     async with _kernels(*servers) as (ada, ben):
-        await _meet(ada, ben)
+        await _meet(ada, ben, settings=', relay="only"')  # the value is what is tested here, not the path
         await asyncio.gather(ada.run(make), ben.run(make))
         waiting = asyncio.create_task(ben.run('got = room.receive("table", 100)'))
         await ada.run('room.send(table, "table").result(100)')
         await waiting
         await ben.run("pd.testing.assert_frame_equal(got, table)")
-        facts: Any = await ben.value("[len(got), str(got['when'].dtype), list(got['kind'].cat.categories)]")
-        assert facts == [10_000_000, "datetime64[ns, Europe/Berlin]", ["a", "b", "ü"]] or facts[0] == 10_000_000
+        facts: Any = await ben.value("[len(got), list(got['kind'].cat.categories)]")
+        assert facts == [10_000_000, ["a", "b", "ü"]]
 
 
-@pytest.mark.parametrize("command", [["-m", "p2pnb"], ["-c", "import sys; from p2pnb.cli import main; sys.exit(main())"]])
-def test_demo_runs_to_its_end(tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.xfail(reason="I13: there is no p2pnb/__main__.py")
+def test_module_runs_as_the_command(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "p2pnb", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"p2pnb {p2pnb.__version__}\n")
+
+
+def test_demo_runs_to_its_end(tmp_path: Path) -> None:
+    entry = "import sys; from p2pnb.cli import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, *command, "demo", "--exit"], env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=tmp_path,
+        [sys.executable, "-c", entry, "demo", "--exit"], env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=tmp_path,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "Every byte was compared on both sides: all equal." in done.stdout
-    assert done.stdout.count(" equal") >= 6
+    assert len(re.findall(r" equal$", done.stdout, re.MULTILINE)) == 6
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"

@@ -16,7 +16,7 @@ _BEFORE_CONFIRMATION = {HandshakeType.HELLO, HandshakeType.KEYSHARE, HandshakeTy
 
 
 def _try_wrong(meeting: Meeting, count: int) -> list[type[Exception]]:
-    outcomes = []
+    outcomes: list[type[Exception]] = []
     for _ in range(count):
         with pytest.raises((WrongCodeError, RoomLockedError)) as told:
             meeting.join("Eve", meeting.wrong_invite())
