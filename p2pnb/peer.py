@@ -16,7 +16,7 @@ class Peer:
     def __init__(self, link: Link, name: str) -> None:
         self._link = link
         self._name = name
-        self._verified = False
+        self._verified = b""  # the words' bytes that were compared: a new session starts unverified
 
     @property
     def id(self) -> str:
@@ -69,11 +69,11 @@ class Peer:
     @property
     def verified(self) -> bool:
         """True once you said that the words are the same."""
-        return self._verified
+        return bool(self._verified) and self._verified == self._link.verification
 
     def verify(self, value: bool = True) -> None:
         """Note that you compared the verification words with this peer (or take it back)."""
-        self._verified = bool(value)
+        self._verified = self._link.verification if value else b""
 
     def __repr__(self) -> str:
         over = f" over {self.path}" if self.path else ""

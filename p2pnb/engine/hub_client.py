@@ -195,11 +195,11 @@ class HubClient:
         self._socket = socket
         self._queue.clear()
         self._buffered = 0
-        self._listener.welcomed(welcome)
         writer = asyncio.create_task(self._write(socket), name="p2pnb hub writer")
         retry_after = 0.0
         reason = "the hub closed the connection"
         try:
+            self._listener.welcomed(welcome)
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.BINARY:
                     self._on_binary(message.data)
@@ -208,7 +208,7 @@ class HubClient:
                 else:
                     reason = f"the connection to the hub broke ({message.type.name})"
                     break
-        except ValueError as error:
+        except (ValueError, P2PError) as error:
             reason = str(error)
         finally:
             self._socket = None

@@ -38,6 +38,7 @@ from p2pnb.protocol.wire import (
     HANDSHAKE_TIMEOUT_S,
     MAX_BEFORE_PROOF_BYTES,
     PROOF_TIMEOUT_S,
+    SESSION_KEEP_S,
     Bye,
     Chat,
     ControlFrame,
@@ -51,7 +52,10 @@ from p2pnb.protocol.wire import (
 
 __all__ = ["Link", "LinkHost", "LinkState", "RelayPolicy"]
 
-RELAY_RETRY_S: Final = 3.0
+RELAY_RETRY_S: Final = 3.0  # doubled up to RELAY_RETRY_MOST_S: a slow line may take longer to answer
+RELAY_RETRY_MOST_S: Final = 30.0
+RELAY_REOPEN_S: Final = 0.05  # after the first loss; a peer that breaks every path has to wait
+RELAY_SETTLED_S: Final = 10.0  # a relay path that lived this long clears the count of tries
 RETRY_FIRST_S: Final = 0.1  # of a handshake that a damaged message ended
 RETRY_MOST_S: Final = 5.0
 ACK_REST_S: Final = 0.02  # landed bytes that fill no eighth of the window are told after this
@@ -163,18 +167,22 @@ class Link:
         self._established: Established | None = None
         self._handshake: Handshake | None = None
         self._handshake_message: bytes = b""  # the HELLO being answered
+        self._hello_nonce = b""
         self._has_guess = False
         self._greetings = 0
         self._my_verification_nonce = b""
         self._paths: dict[se.PathId, _Path] = {}
         self._relay: _Path | None = None
         self._opening_nonce = b""  # of the OPEN we sent and wait for
+        self._relay_tries = 0  # since a relay path last lived for a while
         self._next_path = 1
         self._timer: asyncio.TimerHandle | None = None
         self._handshake_timer: asyncio.TimerHandle | None = None
         self._relay_timer: asyncio.TimerHandle | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
         self._bulk_timer: asyncio.TimerHandle | None = None
+        self._keep_timer: asyncio.TimerHandle | None = None
+        self._settled_timer: asyncio.TimerHandle | None = None
         self._session_began = 0.0
         self._flushing = False
         register_fork_sensitive(self)
@@ -208,15 +216,16 @@ class Link:
         return () if self.host.relay_policy is RelayPolicy.ONLY else FEATURES
 
     # ── handshake ───────────────────────────────────────────────────────────────────────────────────
-    def greet(self) -> None:
-        """Start a handshake, or start it over."""
+    def greet(self, nonce: bytes = b"") -> None:
+        """Start a handshake, or start it over; `nonce` repeats a HELLO, so that two restarts don't chase each other."""
         if self.state is LinkState.GONE or not self.host.hub_connected:
             return
         self._drop_handshake()
         if self.given_up:
             return
         self._greetings += 1
-        fresh = HandshakeRandom(secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
+        fresh = HandshakeRandom(nonce or secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
+        self._hello_nonce = fresh.nonce
         self._my_verification_nonce = fresh.verification_nonce
         self._handshake = Handshake(
             room=self.host.room_id,
@@ -260,7 +269,8 @@ class Link:
         if is_hello and (self._handshake is None or self._handshake.greeted):
             if self.session is not None and self.session.preferred is not None:
                 return  # the session stands: nobody who belongs to it would start over
-            self.greet()
+            # the peer started over: our HELLO stands, everything else is fresh
+            self.greet(self._hello_nonce if self._handshake is not None else b"")
         if self._handshake is None:
             return
         if is_hello:
@@ -279,7 +289,7 @@ class Link:
                 self._begin_session(event)
                 self.host.handshake_done(self)
             case HandshakeFailed(code=code):
-                self._return_guess(lost=guess_given or code is RejectCode.WRONG_CODE)
+                self._return_guess(lost=guess_given)
                 self._drop_handshake()
                 if code is RejectCode.MALFORMED and self.present and not self.given_up:
                     # a message was lost or changed, or two tries crossed: try again, not both at the same time
@@ -382,7 +392,8 @@ class Link:
             self.upgrade.stop()
         for path in list(self._paths.values()):
             self._drop_path(path)
-        for timer in (self._timer, self._relay_timer, self._ack_timer, self._bulk_timer):
+        timers = (self._timer, self._relay_timer, self._ack_timer, self._bulk_timer, self._keep_timer)
+        for timer in (*timers, self._settled_timer):
             if timer is not None:
                 timer.cancel()
         self.session = None
@@ -399,6 +410,7 @@ class Link:
     # ── hub's word on presence ──────────────────────────────────────────────────────────────────────
     def hub_returned(self) -> None:
         """Our own hub connection stands again: open the relay anew."""
+        self._relay_tries = 0
         if self.session is not None:
             self.open_relay()
         elif self.present:
@@ -408,7 +420,7 @@ class Link:
     def peer_returned(self) -> None:
         """The hub says that the peer is (again) connected."""
         self.present = True
-        self._greetings = 0
+        self._greetings = self._relay_tries = 0
         if self.session is None:
             self.greet()
         else:
@@ -447,6 +459,7 @@ class Link:
             self._drop_path(self._relay)
         self._opening_nonce = secrets.token_bytes(NONCE_BYTES)
         self._send_open(bytes(NONCE_BYTES))
+        self._relay_tries += 1
         self._retry_relay_later()
 
     def _send_open(self, echo: bytes) -> None:
@@ -456,6 +469,8 @@ class Link:
         if len(body) != 2 * NONCE_BYTES:
             return
         theirs, echo = body[:NONCE_BYTES], body[NONCE_BYTES:]
+        if theirs == self._opening_nonce:
+            return  # our own OPEN came back
         if self.session is None:
             if self._handshake is None:
                 self.greet()  # the peer still has a session that we lost: start over
@@ -479,15 +494,26 @@ class Link:
     def _retry_relay_later(self) -> None:
         if self._relay_timer is not None:
             self._relay_timer.cancel()
-        self._relay_timer = self.host.loop.call_later(RELAY_RETRY_S, self._retry_relay)
+        wait = min(RELAY_RETRY_MOST_S, RELAY_RETRY_S * 2**self._relay_tries)
+        self._relay_timer = self.host.loop.call_later(wait, self._retry_relay)
 
     def _retry_relay(self) -> None:
         if self._relay is None and self.present and self.session is not None and self.host.hub_connected:
             self.open_relay()
 
+    def _relay_settled(self, number: se.PathId) -> None:
+        if self._relay is not None and self._relay.number == number:
+            self._relay_tries = 0
+
     # ── paths ───────────────────────────────────────────────────────────────────────────────────────
     def add_connection(self, connection: Connection) -> _PathListener:
-        """Take a new direct connection: exchange nonces and proofs on it, then use it."""
+        """Take a new direct connection: exchange nonces and proofs on it, then use it.
+
+        Raises PeerGoneError if the session ended meanwhile.
+        """
+        if self.session is None:
+            connection.close()
+            raise PeerGoneError("This peer is not in the room any more.")
         path = self._new_path(connection.transport, connection, secrets.token_bytes(NONCE_BYTES))
         connection.send(path.my_nonce)
         return _PathListener(self, path)
@@ -509,7 +535,8 @@ class Link:
             else:
                 assert self.session is not None
                 self.session.receive_frame(path.number, path.cipher.open(message), self.host.loop.time())
-                self._take_events()
+                if problem := self._take_events():
+                    raise ProtocolError(problem)
         except ProtocolError as error:
             self.path_failed(path, str(error))
         self.flush()
@@ -523,8 +550,8 @@ class Link:
         self.host.path_broke()
         if path.transport == "relay":
             self._retry_relay_later()
-            if self.session is not None and self.host.hub_connected and self.present:
-                self.host.loop.call_later(0.05, self._retry_relay)
+            if self._relay_tries == 0:
+                self.host.loop.call_later(RELAY_REOPEN_S, self._retry_relay)
         elif self.upgrade is not None:
             self.upgrade.path_lost()
         self.flush()
@@ -553,6 +580,10 @@ class Link:
         if path.deadline is not None:
             path.deadline.cancel()
         self.session.path_up(path.number, RANKS[path.transport], peer_received, self.host.loop.time())
+        if path.transport == "relay":
+            if self._settled_timer is not None:
+                self._settled_timer.cancel()
+            self._settled_timer = self.host.loop.call_later(RELAY_SETTLED_S, self._relay_settled, path.number)
         path.wake = asyncio.Event()
         path.pump = self.host.spawn(self._pump(path, path.wake), f"p2pnb {path.transport} pump")
         self._take_events()
@@ -588,6 +619,13 @@ class Link:
         else:
             state = LinkState.HERE if self.carrier is not None else LinkState.AWAY
         self.state = state
+        if state is not LinkState.AWAY and self._keep_timer is not None:
+            self._keep_timer.cancel()
+            self._keep_timer = None
+        elif state is LinkState.AWAY and self._keep_timer is None:
+            self._keep_timer = self.host.loop.call_later(
+                SESSION_KEEP_S, self.end, "The peer could not be reached for 30 minutes."
+            )
         if self.confirmed:
             self.host.link_changed(self)
 
@@ -599,7 +637,7 @@ class Link:
         self._flushing = True
         try:
             now = self.host.loop.time()
-            for frame in self.exchange.frames_to_send():
+            while (frame := self.exchange.next_frame(offers=self.session.can_send())) is not None:
                 self.session.send(frame, now)
             for number, data in self.session.frames_to_send():
                 path = self._paths.get(number)
@@ -638,29 +676,43 @@ class Link:
             self._take_events()
             self.flush()
 
-    def _take_events(self) -> None:
-        session = self.session
+    def _take_events(self) -> str:
+        """Act on all that the session has to say; return what the peer did that it may not, or nothing.
+
+        It never raises: it also runs while a path is dropped and on timers, and what came with a bad frame
+        must not stay behind.
+        """
+        session, problem = self.session, ""
         while session is not None and session is self.session and (event := session.next_event()) is not None:
-            match event:
-                case se.FrameReceived(frame=frame):
-                    self._on_frame(frame)
-                case se.ChunkReceived(transfer=transfer, offset=offset, data=data):
-                    self.exchange.receive_chunk(transfer, offset, data)
-                case se.PathLost(path=number, reason=reason):
-                    path = self._paths.get(number)
-                    if path is not None:
-                        self.path_failed(path, reason)
-                case se.PathDoubted(path=number):
+            try:
+                self._take_event(event)
+                self.take_exchange_events()
+            except P2PError as error:
+                _log.info("a peer broke the protocol: %s", error)
+                problem = problem or str(error)
+        return problem
+
+    def _take_event(self, event: se.SessionEvent) -> None:
+        match event:
+            case se.FrameReceived(frame=frame):
+                self._on_frame(frame)
+            case se.ChunkReceived(transfer=transfer, offset=offset, data=data):
+                self.exchange.receive_chunk(transfer, offset, data)
+            case se.PathLost(path=number, reason=reason):
+                path = self._paths.get(number)
+                if path is not None:
+                    self.path_failed(path, reason)
+            case se.PathDoubted(path=number):
+                if self.session is not None and self.session.preferred != number:
                     self.exchange.path_lost(number)  # what it owes goes elsewhere; repeats are dropped
-                    if self._relay is not None and self._relay.number == number:
-                        self.open_relay()
-                case se.RoundTripMeasured(path=number):
-                    if number == session.preferred:
-                        self._update_state()
-                case se.PreferenceChanged():
-                    self._wake_pumps()
+                if self._relay is not None and self._relay.number == number:
+                    self.open_relay()
+            case se.RoundTripMeasured(path=number):
+                if self.session is not None and number == self.session.preferred:
                     self._update_state()
-            self.take_exchange_events()
+            case se.PreferenceChanged():
+                self._wake_pumps()
+                self._update_state()
 
     def _on_frame(self, frame: ControlFrame) -> None:
         if isinstance(frame, Profile):

@@ -40,6 +40,7 @@ JOIN_WAIT_S: Final = 20.0  # for the first handshakes; a peer's kernel may be bu
 FIRST_PEER_SETTLES_S: Final = 0.5  # once one peer is confirmed, the others get this much longer
 GONE_AFTER_S: Final = 60.0  # transfers of a peer that the hub reported left fail after this
 MAX_LINKS: Final = 1024
+MEET_AGAIN_S: Final = 5.0  # a peer that breaks the protocol can cost us a handshake this often
 AUTO_ACCEPT_ITEMS: Final = 10_000
 TRANSFER_NEWS_S: Final = 0.1  # progress is told at most this often
 
@@ -107,6 +108,8 @@ class Member:
         self._waiting_for_guess: list[Link] = []
         self._auto_accepted_bytes = 0
         self._auto_accepted_items = 0
+        self._present: dict[bytes, bool] = {}  # who the hub says is in the room; True for its owner
+        self._ended_at: dict[bytes, float] = {}  # links of those that ended here
         self._gone_timers: dict[bytes, asyncio.TimerHandle] = {}
         self._dirty: dict[str, Outgoing | Incoming] = {}
         self._news_timer: asyncio.TimerHandle | None = None
@@ -149,7 +152,8 @@ class Member:
         self._settling.clear()
         failures = [outcome for outcome in outcomes if outcome is not None]
         if failures and len(failures) == len(outcomes):
-            raise _handshake_error(failures[0])
+            wrong = [failure for failure in failures if failure.code is RejectCode.WRONG_CODE]
+            raise _handshake_error((wrong or failures)[0])
 
     async def leave(self) -> None:
         """Say goodbye to everybody and close. Safe to call twice."""
@@ -247,6 +251,8 @@ class Member:
         self.ice_servers = list(welcome.ice_servers)
         self.public_url = welcome.public_url
         present = {bytes.fromhex(entry.id): entry.owner for entry in welcome.peers}
+        self._present = {peer_id: owner for peer_id, owner in present.items() if peer_id != self.my_id}
+        self._ended_at.clear()
         first = not self._welcomed.done()
         for peer_id, link in list(self.links.items()):
             if peer_id in present:
@@ -278,6 +284,7 @@ class Member:
 
     def peer_joined(self, peer_id: bytes, owner: bool) -> None:
         if peer_id != self.my_id:
+            self._present[peer_id] = owner
             known = peer_id in self.links
             link = self._link(peer_id, owner)
             self._cancel_gone(link)
@@ -287,6 +294,8 @@ class Member:
                 link.greet()
 
     def peer_left(self, peer_id: bytes) -> None:
+        self._present.pop(peer_id, None)
+        self._ended_at.pop(peer_id, None)
         link = self.links.get(peer_id)
         if link is not None:
             self._settled(link, HandshakeFailed(RejectCode.MALFORMED, told_by_peer=False, detail="left"))
@@ -297,8 +306,17 @@ class Member:
             link.peer_unreachable()
 
     def payload_received(self, peer_id: bytes, payload: memoryview) -> None:
-        if (link := self.links.get(peer_id)) is not None:
+        link = self.links.get(peer_id)
+        if link is None and self._may_meet_again(peer_id):
+            link = self._link(peer_id, self._present[peer_id])
+            link.greet()
+        if link is not None:
             link.payload_received(payload)
+
+    def _may_meet_again(self, peer_id: bytes) -> bool:
+        """Tell whether a peer whose link ended on an error, but who is still in the room, gets another."""
+        ended_at = self._ended_at.get(peer_id)
+        return peer_id in self._present and ended_at is not None and self.loop.time() - ended_at >= MEET_AGAIN_S
 
     def hub_buffer_low(self) -> None:
         for link in self.links.values():
@@ -411,6 +429,8 @@ class Member:
     def link_ended(self, link: Link, reason: str) -> None:
         self._cancel_gone(link)
         self.links.pop(link.peer_id, None)
+        if link.peer_id in self._present:
+            self._ended_at[link.peer_id] = self.loop.time()
         if link in self._waiting_for_guess:
             self._waiting_for_guess.remove(link)
         self._listener.peer_changed(link)

@@ -131,7 +131,10 @@ def still_lives(*rooms: Room) -> None:
 
 def leftovers(folder: Path) -> list[Path]:
     """Return what p2pnb left of unfinished files."""
-    return sorted(folder.rglob("*.part")) if folder.exists() else []
+    try:
+        return sorted(folder.rglob("*.part")) if folder.exists() else []
+    except FileNotFoundError:  # removed between being listed and being entered: look again
+        return [folder]
 
 
 class Errors(logging.Handler):

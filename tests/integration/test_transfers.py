@@ -523,23 +523,37 @@ def test_offer_that_lies_fails_on_both_sides(meeting: Meeting, what: str) -> Non
     still_lives(ada, ben)
 
 
+def test_more_offers_than_may_be_open_wait_their_turn(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pnb.protocol.exchange.MAX_OPEN_TRANSFERS", 20)
+    ada, ben = meeting.people("Ada", "Ben", accept=False)
+    sent = [ada.send([number], f"item {number}") for number in range(50)]
+    until(lambda: len(ben.offers) == 20)
+    still_lives(ada, ben)
+    assert {offer.name for offer in ben.offers} == {f"item {number}" for number in range(20)}
+    ben.on("offer", lambda offer: offer.accept())
+    for offer in ben.offers:
+        offer.accept()
+    for transfer in sent:
+        transfer.result(5)
+    assert sorted(ben.inbox.values()) == [[number] for number in range(50)]
+
+
 def test_flood_of_offers_is_bounded(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pnb.protocol.exchange.MAX_OPEN_TRANSFERS", 20)
     ada, ben = meeting.people("Ada", "Ben", accept=False)
-    sent = [ada.send([number], f"item {number}") for number in range(30)]
+    sent = [ada.send([number], f"item {number}") for number in range(20)]
     until(lambda: len(ben.offers) == 20)
-    session = link_of(ada, "Ben").session
-    assert session is not None
-    for number in range(100, 150):  # a sender that doesn't wait its turn
-        flood = wire.Offer(number, "object", "flood", 1, 1, wire.Preview("t"))
-        on_engine(session.send, flood, 0.0)
-    on_engine(link_of(ada, "Ben").flush)
+    link = link_of(ada, "Ben")
+    assert link.session is not None
+    for _ in range(50):  # a sender that doesn't wait its turn
+        flood = wire.Offer(on_engine(link.exchange.next_transfer), "object", "flood", 1, 1, wire.Preview("t"))
+        on_engine(link.session.send, flood, 0.0)
+    on_engine(link.flush)
     still_lives(ada, ben)
-    assert len(ben.offers) == 20
     assert {offer.name for offer in ben.offers} == {f"item {number}" for number in range(20)}
     for offer in ben.offers:
         offer.decline()
-    until(lambda: sum(transfer.state == "declined" for transfer in sent) == 20)
+    until(lambda: all(transfer.state == "declined" for transfer in sent))
     still_lives(ada, ben)
 
 

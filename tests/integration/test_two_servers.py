@@ -180,7 +180,6 @@ def test_server_of_the_parent_process_is_used_with_its_token(
     assert "NoHubError" in _script(code, _environment(tmp_path)).stderr
 
 
-@pytest.mark.xfail(reason="I14: the server's own words hide what to do")
 def test_server_that_does_not_know_the_kernels_user_refuses(
     servers: tuple[JupyterServer, JupyterServer],
 ) -> None:
@@ -341,12 +340,12 @@ table = pd.DataFrame({
         waiting = asyncio.create_task(ben.run('got = room.receive("table", 100)'))
         await ada.run('room.send(table, "table").result(100)')
         await waiting
-        await ben.run("pd.testing.assert_frame_equal(got, table)")
+        # not pd.testing: it takes more than a minute for so many times in a zone
+        await ben.run("assert got.equals(table) and got.dtypes.equals(table.dtypes) and got.index.equals(table.index)")
         facts: Any = await ben.value("[len(got), list(got['kind'].cat.categories)]")
         assert facts == [10_000_000, ["a", "b", "ü"]]
 
 
-@pytest.mark.xfail(reason="I13: there is no p2pnb/__main__.py")
 def test_module_runs_as_the_command(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "p2pnb", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"p2pnb {p2pnb.__version__}\n")
