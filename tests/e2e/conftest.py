@@ -14,7 +14,7 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's loop must not outlive the tests that drive it
 def browser():
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
