@@ -36,7 +36,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # JupyterLab would open again what an earlier module left open
 def servers(tmp_path_factory):
     """Ada's and Ben's servers, with the demo notebooks in their folders."""
     folder = tmp_path_factory.mktemp("servers")

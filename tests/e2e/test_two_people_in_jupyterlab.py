@@ -100,6 +100,9 @@ def test_objects_arrive_with_preview_and_the_line_that_fetches_them(pair, screen
     ada, ben = pair
     for cell in (3, 4, 5):
         ada.run_cell(cell)
+    bar = ada.page.locator(".jp-Notebook .jp-CodeCell").nth(4).locator(".widget-inline-hbox")
+    bar.get_by_text("prices · done").wait_for()
+    bar.screenshot(path=screenshots / "lab-progress.png")
     ben.tab("Data")
     ben.panel.get_by_text("prices", exact=True).first.wait_for(timeout=60_000)
     ben.panel.get_by_text('room.inbox["prices"]').first.wait_for()
