@@ -5,7 +5,6 @@ Runtime, data and configuration folders are temporary ones; only the kernelspec 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -155,11 +154,10 @@ def notebooks() -> Path:
     raise P2PError("The demo notebooks are missing from this installation of p2pnb.")
 
 
-def copy_notebooks(server: JupyterServer, **replacements: str) -> None:
+def copy_notebooks(server: JupyterServer) -> None:
     """Put the demo notebooks into a server's folder."""
     for source in notebooks().glob("*.ipynb"):
-        with contextlib.suppress(shutil.SameFileError):
-            shutil.copy(source, server.root / source.name)
+        shutil.copy(source, server.root / source.name)
 
 
 def _free_port() -> int:

@@ -135,7 +135,6 @@ class Session:
         self._tokens = 0
         self.busy = False  # set by the caller while chunks are under way: pings come faster
         self.unknown_frames = 0
-        self.pathless_since: float | None = now
 
     # ── what the caller may know ────────────────────────────────────────────────────────────────────
     @property
@@ -169,7 +168,6 @@ class Session:
         self._acknowledged(peer_received)
         carried = self._preferred is not None and not self._paths[self._preferred].in_doubt
         self._paths[path] = _Path(rank=rank, heard_at=now)
-        self.pathless_since = None
         self._choose(now)
         if not carried:
             self._resend(path)
@@ -183,8 +181,6 @@ class Session:
         self._choose(now)
         if self._preferred is not None:
             self._resend(self._preferred)
-        else:
-            self.pathless_since = now
 
     def close_path(self, path: PathId, now: float) -> None:
         """Tell the peer that this path ends, and forget it."""
