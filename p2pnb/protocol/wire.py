@@ -25,6 +25,10 @@ Between two peers that know each other's ids from the hub there are three layers
        PING     [token 8]      PONG [token 8]         per path: round trip and liveness
        CHUNK    [transfer 4][offset 8][bytes]         part of a transfer's byte stream; any path, any order
        CLOSE    []                                    this path ends; the session goes on
+       DATA     [transfer 4][offset 8]                the next record of this path is the bytes themselves
+
+   DATA does what CHUNK does without mixing a header into the bytes: the receiver can decrypt them straight into
+   their place. It is for stream transports, whose records are large.
 
    Integers are unsigned and big-endian. Control frames are MessagePack arrays ``[tag, field, …]``; a
    receiver ignores tags it does not know (and counts them) and fields beyond those it knows.
@@ -44,6 +48,7 @@ import msgspec
 
 __all__ = [
     "Accept",
+    "AskHashes",
     "Bye",
     "Cancel",
     "Chat",
@@ -55,13 +60,24 @@ __all__ = [
     "FrameType",
     "Got",
     "HandshakeType",
+    "Hashes",
+    "Lanes",
     "Offer",
+    "Pause",
     "Preview",
     "Profile",
+    "Pull",
+    "PullRefused",
     "RejectCode",
     "RtcAnswer",
     "RtcOffer",
+    "ShareBlocks",
+    "ShareGone",
+    "ShareNews",
+    "ShareSources",
+    "TcpOffer",
     "Unlock",
+    "Want",
     "decode_control",
     "encode_control",
 ]
@@ -94,8 +110,13 @@ PATH_DEAD_S: Final = 30.0  # below this a silent kernel may just be computing un
 SESSION_KEEP_S: Final = 30 * 60.0  # a session without any path can resume this long
 CHUNK_BYTES_RELAY: Final = 128 * 1024
 CHUNK_BYTES_WEBRTC: Final = 48 * 1024  # aiortc rescans a message per fragment; keep messages below 64 KiB
-CHUNK_BYTES_TCP: Final = 1024 * 1024  # AES-GCM reaches line speed from 256 KiB on
+CHUNK_BYTES_TCP: Final = 512 * 1024  # measured: the fastest of 128 KiB to 2 MiB; two of them fit a core's cache
 WINDOW_BYTES: Final = 32 * 1024 * 1024  # credit per transfer: 2.5 Gbit/s at 100 ms
+MAX_TCP_TARGETS: Final = 16  # addresses a peer may name in one TcpOffer; an honest host has a handful
+MAX_LANES: Final = 32  # parallel connections of one transport between two peers
+HASH_BYTES: Final = 16  # SHA-256 cut: a block can't be forged without 2^128 tries
+MAX_HASHES: Final = 2048  # in one Hashes: 32 KiB
+MAX_SHARES: Final = 1024  # of one peer
 WRONG_CODES_PER_MEMBER: Final = 10  # CPace gives one guess per handshake; refilled one per 5 minutes
 WRONG_CODE_REFILL_S: Final = 300.0
 WRONG_CODES_IN_ALL: Final = 100  # then the room locks for newcomers: 100 guesses of 2^40
@@ -131,6 +152,7 @@ class FrameType(IntEnum):
     PONG = 0x05
     CHUNK = 0x06
     CLOSE = 0x07
+    DATA = 0x08
 
 
 class HelloInfo(msgspec.Struct, frozen=True, array_like=True):
@@ -190,12 +212,14 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, tag="offer"):
     count: int = 1  # files in a folder
     head: bytes = b""  # the head, if it is small
     content: bytes = b""  # the content, if head and content are small
+    answers: int = 0  # the `Pull.request` of the receiver that this offer answers; 0: offered unasked
 
 
 class Accept(msgspec.Struct, frozen=True, array_like=True, tag="accept"):
     transfer: int
     credit: int  # bytes of the stream the sender may have sent in all
     have: list[tuple[int, int]] = []  # ranges the receiver holds already
+    on_request: bool = False  # send nothing but what `Want` names; several peers may serve one receiver so
 
 
 class Decline(msgspec.Struct, frozen=True, array_like=True, tag="decline"):
@@ -209,6 +233,37 @@ class Got(msgspec.Struct, frozen=True, array_like=True, tag="got"):
     transfer: int
     ranges: list[tuple[int, int]]
     credit: int
+
+
+class Want(msgspec.Struct, frozen=True, array_like=True, tag="want"):
+    """Receiver, in a transfer accepted `on_request`: send these ranges [start, end) now."""
+
+    transfer: int
+    ranges: list[tuple[int, int]]
+
+
+class Pause(msgspec.Struct, frozen=True, array_like=True, tag="pause"):
+    """Either side: send nothing more of this transfer until the same side says `paused=False`."""
+
+    transfer: int
+    by_sender: bool
+    paused: bool
+
+
+class AskHashes(msgspec.Struct, frozen=True, array_like=True, tag="ask-hashes"):
+    """Receiver, before Accept: I hold a part of something like this; what are the hashes of these blocks of it?"""
+
+    transfer: int
+    block_bytes: int
+    blocks: list[tuple[int, int]]  # [first, end) in blocks of the content (after the head)
+
+
+class Hashes(msgspec.Struct, frozen=True, array_like=True, tag="hashes"):
+    """Sender: the hashes asked for, one after the other, HASH_BYTES each; the last block may be short."""
+
+    transfer: int
+    block_bytes: int
+    digests: bytes
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag="finish"):
@@ -242,6 +297,77 @@ class RtcAnswer(msgspec.Struct, frozen=True, array_like=True, tag="rtc-answer"):
     sdp: str  # empty: not possible here
 
 
+class TcpOffer(msgspec.Struct, frozen=True, array_like=True, tag="tcp-offer"):
+    """Where I listen for direct connections of this session, and what to say first there."""
+
+    token: bytes  # 16 bytes; the first bytes on a connection to me
+    targets: list[tuple[str, int]]  # numeric address and port
+    same_host: bytes = b""  # HMAC of what only this machine's network namespace knows; see paths.tcp
+
+
+class Lanes(msgspec.Struct, frozen=True, array_like=True, tag="lanes"):
+    """I send bulk over `transport` and want `count` connections of it in all; you are the one who opens them."""
+
+    transport: str
+    count: int
+
+
+class ShareNews(msgspec.Struct, frozen=True, array_like=True, tag="share"):
+    """I publish this, or a newer version of it."""
+
+    share: int  # chosen by the owner, counting up per room and member
+    version: int  # counting up per share
+    name: str
+    size_bytes: int  # whole stream, head and content
+    preview: Preview
+    codec: str = ""
+    shared_at: float = 0.0  # seconds since the epoch, by the owner's clock
+    sliceable: bool = False  # columns and rows can be asked for
+
+
+class ShareGone(msgspec.Struct, frozen=True, array_like=True, tag="share-gone"):
+    """I don't publish this any more."""
+
+    share: int
+
+
+class Pull(msgspec.Struct, frozen=True, array_like=True, tag="pull"):
+    """Send me this share: answered by an Offer that names `request`, or by PullRefused."""
+
+    request: int  # chosen by the puller, counting up per session
+    owner: bytes  # peer id of the share's owner, who may be a third peer
+    share: int
+    version: int
+    columns: list[str] | None = None  # a slice of a table; None: all
+    rows: tuple[int, int] | None = None  # [first, end)
+    root: bytes = b""  # towards a holder that isn't the owner: SHA-256 of head and block hashes
+
+
+class PullRefused(msgspec.Struct, frozen=True, array_like=True, tag="pull-refused"):
+    """This share, or this version of it, can't be had from me."""
+
+    request: int
+    code: str
+    reason: str = ""
+
+
+class ShareSources(msgspec.Struct, frozen=True, array_like=True, tag="share-sources"):
+    """Owner to a puller: these peers have, or are getting, the same version; ask them too."""
+
+    share: int
+    version: int
+    peers: list[bytes]  # peer ids
+
+
+class ShareBlocks(msgspec.Struct, frozen=True, array_like=True, tag="share-blocks"):
+    """Holder to a puller it serves: of this version I have these ranges of blocks by now."""
+
+    owner: bytes
+    share: int
+    version: int
+    blocks: list[tuple[int, int]]  # [first, end)
+
+
 class Unlock(msgspec.Struct, frozen=True, array_like=True, tag="unlock"):
     """The owner opens the room for newcomers again after too many wrong codes."""
 
@@ -253,7 +379,31 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag="bye"):
 
 
 ControlFrame = (
-    Profile | Chat | Offer | Accept | Decline | Got | Finish | Complete | Cancel | RtcOffer | RtcAnswer | Unlock | Bye
+    Profile
+    | Chat
+    | Offer
+    | Accept
+    | Decline
+    | Got
+    | Want
+    | Pause
+    | AskHashes
+    | Hashes
+    | Finish
+    | Complete
+    | Cancel
+    | RtcOffer
+    | RtcAnswer
+    | TcpOffer
+    | Lanes
+    | ShareNews
+    | ShareGone
+    | Pull
+    | PullRefused
+    | ShareSources
+    | ShareBlocks
+    | Unlock
+    | Bye
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -284,7 +434,8 @@ def decode_control(data: bytes | memoryview) -> ControlFrame | None:
         if _has_unknown_tag(data):
             return None
         raise ValueError(f"malformed control frame: {error}") from error
-    if isinstance(frame, Chat) and not math.isfinite(frame.sent_at):
+    sent_at = frame.sent_at if isinstance(frame, Chat) else frame.shared_at if isinstance(frame, ShareNews) else 0.0
+    if not math.isfinite(sent_at):
         raise ValueError("malformed control frame: a time that is no number")  # JSON towards a panel has no NaN
     return frame
 
