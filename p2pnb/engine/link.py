@@ -341,7 +341,7 @@ class Link:
         self._established = established
         self._session_began = now
         self.profile = None
-        self.session = se.Session(now)
+        self.session = se.Session()
         self.exchange = ex.Exchange()
         self.session.send(
             Profile(self.host.my_name, self.host.my_kind, self._my_verification_nonce, list(self._features)), now

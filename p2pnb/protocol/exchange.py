@@ -12,6 +12,10 @@ window beyond what has landed on its disk or in its memory. Chunks take any path
 unacknowledged ranges are known and go back to be sent again when it is lost. Bytes that come twice are
 dropped before the caller sees them.
 
+Before it accepts, a receiver that holds a part of such a thing may ask for block hashes (AskHashes) and then
+accept with the ranges it has. A transfer accepted *on request* sends only what Want names, has no Finish, and
+ends when the receiver says Complete: so several peers serve one receiver. Either side may pause a transfer.
+
 What a peer can't do in its role raises ProtocolError; what merely crossed an ending on its way is ignored.
 """
 
@@ -26,8 +30,10 @@ from p2pnb.errors import ProtocolError
 from p2pnb.protocol.ranges import RangeSet
 from p2pnb.protocol.session import PathId
 from p2pnb.protocol.wire import (
+    HASH_BYTES,
     MAX_ACK_RANGES,
     MAX_GAPS,
+    MAX_HASHES,
     MAX_HEAD_BYTES,
     MAX_ITEM_NAME_CHARS,
     MAX_OPEN_TRANSFERS,
@@ -36,13 +42,17 @@ from p2pnb.protocol.wire import (
     MAX_SIZE_BYTES,
     WINDOW_BYTES,
     Accept,
+    AskHashes,
     Cancel,
     Complete,
     ControlFrame,
     Decline,
     Finish,
     Got,
+    Hashes,
     Offer,
+    Pause,
+    Want,
 )
 
 __all__ = [
@@ -55,12 +65,16 @@ __all__ = [
     "Declined",
     "Exchange",
     "ExchangeEvent",
+    "HashesArrived",
+    "HashesAsked",
     "OfferArrived",
+    "PauseChanged",
     "PieceArrived",
 ]
 
 _MAX_TRANSFER: Final = (1 << 32) - 1
 _ACK_FRACTION: Final = 8  # acknowledge after 1/8 of the window has landed
+_LEAST_WINDOW: Final = 512 * 1024  # one full chunk, however many transfers share the window
 _KINDS: Final = frozenset({"object", "file", "folder"})
 
 
@@ -127,8 +141,45 @@ class CancelledByPeer:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PauseChanged:
+    """The peer paused a transfer, or lets it go on; `outgoing` tells whether we are its sender."""
+
+    transfer: int
+    outgoing: bool
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HashesAsked:
+    """The receiver of our offer holds a part of something like it: answer with `answer_hashes`."""
+
+    transfer: int
+    block_bytes: int
+    blocks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HashesArrived:
+    """The answer to `ask_hashes`."""
+
+    transfer: int
+    block_bytes: int
+    digests: bytes
+
+
 ExchangeEvent = (
-    OfferArrived | PieceArrived | AllArrived | Accepted | Declined | AllAcknowledged | Completed | CancelledByPeer
+    OfferArrived
+    | PieceArrived
+    | AllArrived
+    | Accepted
+    | Declined
+    | AllAcknowledged
+    | Completed
+    | CancelledByPeer
+    | PauseChanged
+    | HashesAsked
+    | HashesArrived
 )
 
 
@@ -152,9 +203,15 @@ class _Phase(Enum):
 @dataclass(slots=True)
 class _Outgoing:
     size: int
+    head: int
     phase: _Phase = _Phase.OFFERED
     whole_in_offer: bool = False
     credit: int = 0
+    on_request: bool = False
+    paused: bool = False  # by us
+    paused_by_peer: bool = False
+    hashes_asked: tuple[int, int] | None = None  # block size and number of the blocks we were asked about
+    sent: int = 0  # bytes given out by next_chunk
     to_send: RangeSet = field(default_factory=RangeSet)
     acked: RangeSet = field(default_factory=RangeSet)
     in_flight: dict[PathId, RangeSet] = field(default_factory=dict)
@@ -162,7 +219,14 @@ class _Outgoing:
     @property
     def allowance(self) -> int:
         """Bytes that may still be sent under the credit."""
-        return self.credit - self.acked.total - sum(ranges.total for ranges in self.in_flight.values())
+        if self.paused or self.paused_by_peer:
+            return 0
+        return self.credit - self.acked.total - self.in_flight_bytes
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes sent and not acknowledged."""
+        return sum(ranges.total for ranges in self.in_flight.values())
 
 
 @dataclass(slots=True)
@@ -171,6 +235,11 @@ class _Incoming:
     phase: _Phase = _Phase.OFFERED
     credit: int = 0
     window_open: bool = False
+    on_request: bool = False
+    paused: bool = False  # by us
+    paused_by_peer: bool = False
+    hashes_asked: tuple[int, int] | None = None  # block size and number of the blocks we asked about
+    wanted: RangeSet = field(default_factory=RangeSet)  # on request: asked for and not arrived
     finished: bool = False  # Finish came
     arrived: RangeSet = field(default_factory=RangeSet)
     landed: RangeSet = field(default_factory=RangeSet)
@@ -202,7 +271,7 @@ class Exchange:
     def offer(self, offer: Offer) -> None:
         """Offer something under a number from `next_transfer`; it waits while MAX_OPEN_TRANSFERS are open."""
         whole = len(offer.head) + len(offer.content) == offer.size_bytes
-        self._outgoing[offer.transfer] = _Outgoing(size=offer.size_bytes, whole_in_offer=whole)
+        self._outgoing[offer.transfer] = _Outgoing(size=offer.size_bytes, head=offer.head_bytes, whole_in_offer=whole)
         self._waiting_offers.append(offer)
 
     def next_chunk(self, path: PathId, max_bytes: int) -> Chunk | None:
@@ -211,9 +280,13 @@ class Exchange:
             number = self._turns[0]
             self._turns.rotate(-1)
             out = self._outgoing[number]
-            piece = out.to_send.take(min(max_bytes, out.allowance)) if out.allowance > 0 else None
+            allowance = out.allowance
+            if allowance < max_bytes and out.in_flight_bytes and out.to_send.total > allowance:
+                continue  # more credit is on its way: don't cut a small piece now
+            piece = out.to_send.take(min(max_bytes, allowance)) if allowance > 0 else None
             if piece is not None:
                 out.in_flight.setdefault(path, RangeSet()).add(*piece)
+                out.sent += piece[1] - piece[0]
                 if not out.to_send:
                     self._turns.remove(number)
                 return Chunk(number, piece[0], piece[1] - piece[0])
@@ -233,7 +306,25 @@ class Exchange:
         if out is not None and (flying := out.in_flight.get(path)) is not None:
             start, end = chunk.offset, chunk.offset + chunk.length
             flying.remove(start, end)
+            out.sent -= chunk.length
             self._requeue(chunk.transfer, out, start, end)
+
+    def in_flight_bytes(self, path: PathId) -> int:
+        """Bytes sent on `path` that the peer has not acknowledged."""
+        return sum(out.in_flight[path].total for out in self._outgoing.values() if path in out.in_flight)
+
+    def sent_bytes(self, transfer: int) -> int:
+        """Bytes of an outgoing stream that were sent in chunks, repeated ones included."""
+        out = self._outgoing.get(transfer)
+        return out.sent if out is not None else 0
+
+    def answer_hashes(self, transfer: int, digests: bytes) -> None:
+        """Answer HashesAsked: HASH_BYTES per block, in the order asked."""
+        out = self._outgoing.get(transfer)
+        if out is not None and out.hashes_asked is not None:
+            block_bytes, _ = out.hashes_asked
+            out.hashes_asked = None
+            self._frames.append(Hashes(transfer, block_bytes, digests))
 
     def finish(self, transfer: int) -> None:
         """The source was whole and unchanged to the end."""
@@ -249,13 +340,29 @@ class Exchange:
             self._frames.append(Cancel(transfer, True, code, reason))
 
     # ── receiving side ──────────────────────────────────────────────────────────────────────────────
-    def accept(self, transfer: int, have: RangeSet | None = None) -> None:
-        """Take an offer; only the head is let through until `open_window`."""
+    def ask_hashes(self, transfer: int, block_bytes: int, blocks: list[tuple[int, int]]) -> None:
+        """Ask the sender of an offer for the hashes of blocks [first, end) of its content, MAX_HASHES in all."""
+        inc = self._incoming.get(transfer)
+        if inc is not None and inc.phase is _Phase.OFFERED:
+            inc.hashes_asked = (block_bytes, sum(end - first for first, end in blocks))
+            self._frames.append(AskHashes(transfer, block_bytes, blocks))
+
+    def accept(self, transfer: int, have: RangeSet | None = None, *, on_request: bool = False) -> None:
+        """Take an offer; only the head is let through until `open_window`, or what `want` asks for (`on_request`).
+
+        `have` are ranges of the stream that needn't be sent.
+        """
         inc = self._incoming.get(transfer)
         if inc is None or inc.phase is not _Phase.OFFERED:
             return
         inc.phase = _Phase.MOVING
         offer = inc.offer
+        if on_request and offer.size_bytes > len(offer.head) + len(offer.content):
+            inc.on_request, inc.credit = True, offer.size_bytes
+            self._frames.append(Accept(transfer, inc.credit, on_request=True))
+            if not offer.head:
+                self.want(transfer, [(0, offer.head_bytes)])
+            return
         if len(offer.head) + len(offer.content) == offer.size_bytes:
             inc.finished = True  # it all came with the offer
             inc.landed.add(0, offer.size_bytes)
@@ -264,7 +371,7 @@ class Exchange:
         for start, end in [*(have or ()), (0, len(offer.head))]:
             inc.arrived.add(start, end)
             inc.landed.add(start, end)
-        inc.credit = max(inc.landed.total, offer.head_bytes)
+        inc.credit = inc.landed.total + sum(end - start for start, end in inc.landed.missing(0, offer.head_bytes))
         self._frames.append(Accept(transfer, inc.credit, list(inc.landed)))
         self._check_arrived(transfer, inc)
 
@@ -274,6 +381,18 @@ class Exchange:
         if inc is not None and inc.phase is _Phase.MOVING and not inc.finished:
             inc.window_open = True
             self._report(transfer, inc)
+
+    def want(self, transfer: int, ranges: list[tuple[int, int]]) -> None:
+        """Ask for these ranges of a transfer taken `on_request`; ones that arrived before may be asked for again."""
+        inc = self._incoming.get(transfer)
+        if inc is None or not inc.on_request or not ranges:
+            return
+        for start, end in ranges:
+            inc.wanted.add(start, end)
+            inc.arrived.remove(start, end)
+            inc.landed.remove(start, end)
+        for i in range(0, len(ranges), MAX_ACK_RANGES):
+            self._frames.append(Want(transfer, ranges[i : i + MAX_ACK_RANGES]))
 
     def landed(self, transfer: int, start: int, end: int) -> None:
         """The bytes [start, end) of a PieceArrived are in their place."""
@@ -332,6 +451,15 @@ class Exchange:
             i.phase is _Phase.MOVING for i in self._incoming.values()
         )
 
+    def pause(self, transfer: int, *, outgoing: bool, paused: bool) -> None:
+        """Stop a transfer's bytes for a while, or let them go on, from this side; the peer hears of it."""
+        side: _Outgoing | _Incoming | None
+        side = self._outgoing.get(transfer) if outgoing else self._incoming.get(transfer)
+        if side is not None and side.paused != paused:
+            side.paused = paused
+            if not outgoing or transfer in self._announced:
+                self._frames.append(Pause(transfer, outgoing, paused))
+
     @property
     def has_chunks(self) -> bool:
         """True while `next_chunk` may have something."""
@@ -349,6 +477,14 @@ class Exchange:
                     self._events.append(Declined(frame.transfer, frame.reason))
             case Got():
                 self._on_got(frame)
+            case Want():
+                self._on_want(frame)
+            case Pause():
+                self._on_pause(frame)
+            case AskHashes():
+                self._on_ask_hashes(frame)
+            case Hashes():
+                self._on_hashes(frame)
             case Finish():
                 self._on_finish(frame)
             case Complete():
@@ -361,21 +497,40 @@ class Exchange:
 
     def receive_chunk(self, transfer: int, offset: int, data: memoryview) -> None:
         """Take a chunk; only bytes that are new become events."""
+        for start, stop in self.arrived(transfer, offset, offset + len(data)):
+            self._events.append(PieceArrived(transfer, start, data[start - offset : stop - offset]))
+
+    def takes(self, transfer: int, start: int, end: int) -> bool:
+        """Tell whether all of [start, end) is awaited and new: bytes that may be put straight into their place."""
+        inc = self._incoming.get(transfer)
+        return (
+            inc is not None
+            and inc.phase is _Phase.MOVING
+            and end <= inc.offer.size_bytes
+            and inc.arrived.missing(start, end) == [(start, end)]
+            and (not inc.on_request or not inc.wanted.missing(start, end))
+        )
+
+    def arrived(self, transfer: int, start: int, end: int) -> list[tuple[int, int]]:
+        """Note that [start, end) of a transfer came in; return what of it is new."""
         inc = self._incoming.get(transfer)
         if inc is None:
-            return  # cancelled while this was on its way
-        end = offset + len(data)
+            return []  # cancelled while this was on its way
         if inc.phase is _Phase.OFFERED:
             raise ProtocolError("chunk of a transfer that was not accepted")
         if end > inc.offer.size_bytes:
             raise ProtocolError(f"chunk beyond the announced size of {inc.offer.size_bytes} bytes")
-        for start, stop in inc.arrived.missing(offset, end):
-            inc.arrived.add(start, stop)
-            if inc.arrived.total > inc.credit:
-                raise ProtocolError("more sent than the credit allows")
-            if len(inc.arrived) > MAX_GAPS:
-                raise ProtocolError("transfer sent in too many scattered pieces")
-            self._events.append(PieceArrived(transfer, start, data[start - offset : stop - offset]))
+        new = inc.arrived.missing(start, end)
+        if inc.on_request and any(inc.wanted.missing(*piece) for piece in new):
+            raise ProtocolError("bytes came that nobody asked for")
+        for piece in new:
+            inc.arrived.add(*piece)
+            inc.wanted.remove(*piece)
+        if inc.arrived.total > inc.credit:
+            raise ProtocolError("more sent than the credit allows")
+        if len(inc.arrived) > MAX_GAPS:
+            raise ProtocolError("transfer sent in too many scattered pieces")
+        return new
 
     def frames_to_send(self) -> list[ControlFrame]:
         """Return and forget the control frames that are due, in order."""
@@ -417,6 +572,10 @@ class Exchange:
         if out.phase is not _Phase.OFFERED or out.whole_in_offer:
             raise ProtocolError("transfer accepted twice")
         out.phase = _Phase.MOVING
+        if frame.on_request:
+            out.on_request, out.credit = True, _checked_credit(frame.credit, out)
+            self._events.append(Accepted(frame.transfer))
+            return
         _check_ranges(frame.have, out.size)
         for start, end in frame.have:
             out.acked.add(start, end)
@@ -447,6 +606,58 @@ class Exchange:
             self._turns.remove(frame.transfer)
         self._check_sent(frame.transfer, out)
 
+    def _on_want(self, frame: Want) -> None:
+        out = self._answered(frame.transfer)
+        if out is None:
+            return
+        if out.phase is not _Phase.MOVING or not out.on_request:
+            raise ProtocolError("bytes wanted of a transfer that is not on request")
+        _check_ranges(frame.ranges, out.size)
+        for start, end in frame.ranges:
+            out.acked.remove(start, end)
+            out.to_send.add(start, end)
+            for flying in out.in_flight.values():
+                flying.remove(start, end)
+        if len(out.to_send) > MAX_GAPS:
+            raise ProtocolError("transfer wanted in too many scattered pieces")
+        if out.to_send and frame.transfer not in self._turns:
+            self._turns.append(frame.transfer)
+
+    def _on_pause(self, frame: Pause) -> None:
+        outgoing = not frame.by_sender
+        side: _Outgoing | _Incoming | None
+        side = self._answered(frame.transfer) if outgoing else self._incoming.get(frame.transfer)
+        if side is not None and side.paused_by_peer != frame.paused:
+            side.paused_by_peer = frame.paused
+            self._events.append(PauseChanged(frame.transfer, outgoing, frame.paused))
+
+    def _on_ask_hashes(self, frame: AskHashes) -> None:
+        out = self._answered(frame.transfer)
+        if out is None:
+            return
+        count = sum(end - first for first, end in frame.blocks)
+        content = out.size - out.head
+        last = max((end for _, end in frame.blocks), default=0)
+        fits = all(0 <= first < end for first, end in frame.blocks) and (last - 1) * frame.block_bytes < content
+        if out.phase is not _Phase.OFFERED or out.hashes_asked is not None:
+            raise ProtocolError("hashes asked for out of turn")
+        if not fits or not 0 < count <= MAX_HASHES or frame.block_bytes < 1 or len(frame.blocks) > MAX_HASHES:
+            raise ProtocolError("hashes of impossible blocks asked for")
+        out.hashes_asked = (frame.block_bytes, count)
+        self._events.append(HashesAsked(frame.transfer, frame.block_bytes, tuple(frame.blocks)))
+
+    def _on_hashes(self, frame: Hashes) -> None:
+        inc = self._incoming.get(frame.transfer)
+        if inc is None:
+            return
+        if inc.hashes_asked is None or inc.phase is not _Phase.OFFERED:
+            raise ProtocolError("hashes that nobody asked for")
+        block_bytes, count = inc.hashes_asked
+        inc.hashes_asked = None
+        if frame.block_bytes != block_bytes or len(frame.digests) != count * HASH_BYTES:
+            raise ProtocolError("hashes of other blocks than those asked for")
+        self._events.append(HashesArrived(frame.transfer, block_bytes, frame.digests))
+
     def _on_finish(self, frame: Finish) -> None:
         inc = self._incoming.get(frame.transfer)
         if inc is None:
@@ -460,7 +671,8 @@ class Exchange:
         out = self._answered(frame.transfer)
         if out is None:
             return
-        if out.phase is not _Phase.FINISHED and not out.whole_in_offer:
+        whole = out.whole_in_offer or (out.on_request and out.phase is _Phase.MOVING)
+        if out.phase is not _Phase.FINISHED and not whole:
             raise ProtocolError("transfer completed before it was finished")
         self._drop_outgoing(frame.transfer)
         self._events.append(Completed(frame.transfer))
@@ -474,7 +686,7 @@ class Exchange:
             self._events.append(CancelledByPeer(frame.transfer, not frame.by_sender, frame.code, frame.reason))
 
     def _check_sent(self, transfer: int, out: _Outgoing) -> None:
-        if out.phase is _Phase.MOVING and out.acked.total == out.size:
+        if out.phase is _Phase.MOVING and not out.on_request and out.acked.total == out.size:
             out.phase = _Phase.SENT
             out.in_flight.clear()
             self._events.append(AllAcknowledged(transfer))
@@ -486,11 +698,17 @@ class Exchange:
 
     def _report(self, transfer: int, inc: _Incoming) -> None:
         if inc.window_open:
-            inc.credit = min(inc.offer.size_bytes, inc.landed.total + self._window)
+            # never less than granted before: what is under way under the old credit is no offence
+            inc.credit = max(inc.credit, min(inc.offer.size_bytes, inc.landed.total + self._fair_window()))
         ranges = list(inc.unreported)
         inc.unreported = RangeSet()
         for i in range(0, max(1, len(ranges)), MAX_ACK_RANGES):
             self._frames.append(Got(transfer, ranges[i : i + MAX_ACK_RANGES], inc.credit))
+
+    def _fair_window(self) -> int:
+        """The window of one of the transfers that move: together they keep about one window under way."""
+        moving = sum(inc.window_open and not (inc.paused or inc.paused_by_peer) for inc in self._incoming.values())
+        return max(min(self._window, _LEAST_WINDOW), self._window // max(1, moving))
 
     def _requeue(self, number: int, out: _Outgoing, start: int, end: int) -> None:
         if out.phase is not _Phase.MOVING:
@@ -527,6 +745,7 @@ def _offer_problem(offer: Offer) -> str:
         (len(offer.content) in (0, content_bytes), "offer whose content is not of the announced size"),
         (not offer.content or len(offer.head) == offer.head_bytes, "offer with content but no head"),
         (1 <= offer.count <= MAX_SIZE_BYTES or offer.kind == "folder", "offer of no files"),
+        (offer.answers >= 0, "offer that answers nothing"),
         (len(offer.name) <= MAX_ITEM_NAME_CHARS, "offer with too long a name"),
         (len(offer.preview.rows) <= MAX_PREVIEW_ROWS, "preview with too many rows"),
         (len(offer.preview.columns) <= MAX_PREVIEW_COLUMNS, "preview with too many columns"),

@@ -87,6 +87,27 @@ class PathCipher:
             self.forget()
             raise ProtocolError("a record was changed, lost or repeated on its way") from error
 
+    def seal_into(self, data: bytes | bytearray | memoryview, record: memoryview) -> None:
+        """Write the record of `data` to `record`, which is TAG_BYTES longer; they must not overlap."""
+        if self._send is None:
+            raise ProtocolError("this path was closed")
+        aead, nonce = self._send.next()
+        aead.encrypt_into(nonce, data, None, record)
+
+    def open_into(self, record: bytes | bytearray | memoryview, place: memoryview) -> None:
+        """Write what the next record holds to `place`, which is TAG_BYTES shorter; ProtocolError ends the path.
+
+        After an error `place` may hold anything: it must not count as received.
+        """
+        if self._receive is None:
+            raise ProtocolError("this path was closed")
+        aead, nonce = self._receive.next()
+        try:
+            aead.decrypt_into(nonce, record, None, place)
+        except (InvalidTag, ValueError) as error:
+            self.forget()
+            raise ProtocolError("a record was changed, lost or repeated on its way") from error
+
     def open_proof(self, record: bytes | bytearray | memoryview) -> int:
         """Check the other end's first record; return the cumulative acknowledgement it carries."""
         frame = self.open(record)

@@ -4,9 +4,10 @@ Theory of operation. Control frames are numbered per direction, kept until ackno
 in order. They go out on the *preferred* path: the best one by rank that isn't in doubt. When a path ends,
 every unacknowledged frame goes out again on the next; when there is none, frames wait (bounded) for the
 first path that comes up, whose proof record says what the other side has. A path that owes an answer for
-PATH_DOUBT_S is in doubt: frames go out on the next best one too, and repeated ones are dropped by number.
-After PATH_DEAD_S it is lost. Both sides do this alike; nobody leads. Only an answer (PONG) ends the doubt: what
-else comes in shows that one direction works, not both.
+about a second is *suspect*: it keeps its place, but frames go out on the next best one too, and repeated ones
+are dropped by number. After PATH_DOUBT_S it is *in doubt*: others come before it. After PATH_DEAD_S it is lost.
+Both sides do this alike; nobody leads. Only an answer ends suspicion and doubt: what else comes in shows that one
+direction works, not both. Several paths of one rank are *lanes*: one of them carries the frames.
 
 Chunks of transfers aren't numbered here: `exchange` knows which bytes arrived. The session only carries them.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from p2pnb.errors import ProtocolError, UsageError
@@ -27,6 +29,7 @@ from p2pnb.protocol.wire import (
     MAX_UNACKED_FRAMES,
     PATH_DEAD_S,
     PATH_DOUBT_S,
+    PATH_SUSPECT_S,
     PING_ACTIVE_S,
     PING_IDLE_S,
     ControlFrame,
@@ -37,15 +40,18 @@ from p2pnb.protocol.wire import (
 
 __all__ = [
     "ChunkReceived",
+    "DataFollows",
     "FrameReceived",
     "PathDoubted",
     "PathId",
     "PathLost",
+    "PathSuspected",
     "PreferenceChanged",
     "RoundTripMeasured",
     "Session",
     "SessionEvent",
     "chunk_header",
+    "data_header",
 ]
 
 PathId = int  # chosen by the caller, unique within the session
@@ -53,6 +59,7 @@ PathId = int  # chosen by the caller, unique within the session
 ACK_DELAY_S: Final = 0.025  # most acknowledgements ride on a frame that goes back anyway
 ACK_EVERY: Final = 16  # frames
 CHUNK_HEADER_BYTES: Final = 13
+SUSPECT_ROUND_TRIPS: Final = 4  # of the path's own round trip, measured under load
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,15 @@ class ChunkReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class DataFollows:
+    """Event: the next record of this path is the bytes of a transfer's stream from this offset on."""
+
+    path: PathId
+    transfer: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class PathLost:
     """Event: this path is silent beyond doubt, or the peer closed it. The caller closes its connection."""
 
@@ -82,6 +98,13 @@ class PathLost:
 @dataclass(frozen=True, slots=True)
 class PathDoubted:
     """Event: this path owes an answer for PATH_DOUBT_S; a relay path is worth opening anew."""
+
+    path: PathId
+
+
+@dataclass(frozen=True, slots=True)
+class PathSuspected:
+    """Event: this path owes an answer for longer than an answer takes; others may help out (see `suspect`)."""
 
     path: PathId
 
@@ -100,24 +123,35 @@ class PreferenceChanged:
     path: PathId | None
 
 
-SessionEvent = FrameReceived | ChunkReceived | PathLost | PathDoubted | RoundTripMeasured | PreferenceChanged
+SessionEvent = (
+    FrameReceived
+    | ChunkReceived
+    | DataFollows
+    | PathLost
+    | PathDoubted
+    | PathSuspected
+    | RoundTripMeasured
+    | PreferenceChanged
+)
 
 
 @dataclass(slots=True)
 class _Path:
     rank: int
+    up_at: float
     heard_at: float  # when anything last came in
     ping_sent_at: float | None = None  # the oldest unanswered ping
     ping_token: int = 0
     round_trip_s: float | None = None
     pinged_at: float = 0.0
+    suspect: bool = False
     in_doubt: bool = False
 
 
 class Session:
     """The state machine of one pair, seen from one side."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self) -> None:
         self._paths: dict[PathId, _Path] = {}
         self._preferred: PathId | None = None
         self._events: deque[SessionEvent] = deque()
@@ -126,6 +160,7 @@ class Session:
         self._next_number = 1
         self._unacked: deque[tuple[int, bytes]] = deque()  # (number, encoded control frame)
         self._unacked_bytes = 0
+        self._waiting_since = 0.0  # when the oldest of them was sent, or another was acknowledged
         # receiving
         self._received = 0  # highest number without a gap
         self._early: dict[int, bytes] = {}
@@ -162,12 +197,17 @@ class Session:
         state = self._paths.get(path)
         return state is None or state.in_doubt
 
+    def suspect(self, path: PathId) -> bool:
+        """True while the path owes an answer for longer than an answer takes, or is in doubt."""
+        state = self._paths.get(path)
+        return state is None or state.suspect or state.in_doubt
+
     # ── paths ───────────────────────────────────────────────────────────────────────────────────────
     def path_up(self, path: PathId, rank: int, peer_received: int, now: float) -> None:
         """Take a proven path into use. `peer_received` is the number in the peer's proof record."""
-        self._acknowledged(peer_received)
-        carried = self._preferred is not None and not self._paths[self._preferred].in_doubt
-        self._paths[path] = _Path(rank=rank, heard_at=now)
+        self._acknowledged(peer_received, now)
+        carried = self._preferred is not None and not self.suspect(self._preferred)
+        self._paths[path] = _Path(rank=rank, up_at=now, heard_at=now)
         self._choose(now)
         if not carried:
             self._resend(path)
@@ -200,6 +240,8 @@ class Session:
             )
         number = self._next_number
         self._next_number += 1
+        if not self._unacked:
+            self._waiting_since = now
         self._unacked.append((number, data))
         self._unacked_bytes += len(data)
         for path in self._carriers():
@@ -225,6 +267,11 @@ class Session:
             return
         handler(self, path, state, memoryview(frame)[1:], now)
 
+    def heard(self, path: PathId, now: float) -> None:
+        """Note that something came in on a path that was no frame: the bytes after DATA."""
+        if (state := self._paths.get(path)) is not None:
+            state.heard_at = now
+
     def next_event(self) -> SessionEvent | None:
         """Return the oldest event not taken yet."""
         return self._events.popleft() if self._events else None
@@ -237,7 +284,7 @@ class Session:
     # ── time ────────────────────────────────────────────────────────────────────────────────────────
     def next_timer(self) -> float | None:
         """When `handle_timer` has to be called at the latest; None: no need."""
-        due = [self._ping_due(state) for state in self._paths.values()]
+        due = [self._ping_due(path, state) for path, state in self._paths.items()]
         if self._ack_due is not None:
             due.append(self._ack_due)
         return min(due, default=None)
@@ -248,6 +295,8 @@ class Session:
             self._acknowledge()
         for path, state in list(self._paths.items()):
             waited = now - state.ping_sent_at if state.ping_sent_at is not None else 0.0
+            if not state.suspect and now >= self._suspect_at(path, state):
+                self._suspect(path, state, now)
             if waited >= PATH_DEAD_S:
                 self._events.append(PathLost(path, f"no answer for {PATH_DEAD_S:.0f} s"))
                 self.path_down(path, now)
@@ -259,26 +308,51 @@ class Session:
                 for other in self._carriers():
                     if other != path:
                         self._resend(other)
-            if now >= self._ping_due(state):
+            if now >= self._ping_due(path, state):
                 self._ping(path, now)
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────────────
     def _carriers(self) -> list[PathId]:
-        """The preferred path; in doubt of all, the two best."""
+        """The preferred path; while it is suspect, the next best too, of another kind if there is one."""
         if self._preferred is None:
             return []
-        if not self._paths[self._preferred].in_doubt:
+        state = self._paths[self._preferred]
+        if not (state.suspect or state.in_doubt):
             return [self._preferred]
-        return sorted(self._paths, key=lambda p: -self._paths[p].rank)[:2]
+        others = [path for path in self._paths if path != self._preferred]
+
+        def merit(path: PathId) -> tuple[bool, bool, int]:
+            other = self._paths[path]
+            return (not (other.suspect or other.in_doubt), other.rank != state.rank, other.rank)
+
+        return [self._preferred, *sorted(others, key=merit, reverse=True)[:1]]
+
+    def _suspect_at(self, path: PathId, state: _Path) -> float:
+        """When a path that owes an answer becomes suspect."""
+        patience = max(PATH_SUSPECT_S, SUSPECT_ROUND_TRIPS * (state.round_trip_s or 0.0))
+        since = inf if state.ping_sent_at is None else state.ping_sent_at
+        if self._unacked and path == self._preferred:
+            since = min(since, max(self._waiting_since, state.up_at))
+        return since + patience
+
+    def _suspect(self, path: PathId, state: _Path, now: float) -> None:
+        state.suspect = True
+        self._events.append(PathSuspected(path))
+        if state.ping_sent_at is None:
+            self._ping(path, now)
+        if path == self._preferred:
+            for other in self._carriers()[1:]:
+                self._resend(other)
 
     def _choose(self, now: float) -> None:
-        def merit(path: PathId) -> tuple[bool, int, int]:
+        def merit(path: PathId) -> tuple[bool, int, bool, bool, int]:
             state = self._paths[path]
-            return (not state.in_doubt, state.rank, path)
+            return (not state.in_doubt, state.rank, not state.suspect, path == self._preferred, path)
 
         best = max(self._paths, key=merit, default=None)
         if best != self._preferred:
             self._preferred = best
+            self._waiting_since = now  # the new one has all its time to bring answers
             self._events.append(PreferenceChanged(best))
 
     def _emit(self, path: PathId, frame: bytes) -> None:
@@ -307,18 +381,23 @@ class Session:
         state.ping_token, state.pinged_at = self._tokens, now
         self._emit(path, bytes([FrameType.PING]) + self._tokens.to_bytes(8, "big"))
 
-    def _ping_due(self, state: _Path) -> float:
+    def _ping_due(self, path: PathId, state: _Path) -> float:
         active = self.busy or bool(self._unacked) or state.ping_sent_at is not None
         due = state.pinged_at + (PING_ACTIVE_S if active else PING_IDLE_S)
+        if self.busy and state.ping_sent_at is None:  # bulk is under way, and acknowledgements should come all the time
+            due = min(due, max(state.heard_at, state.pinged_at) + PATH_SUSPECT_S)
         if state.ping_sent_at is not None and not state.in_doubt:
             due = min(due, state.ping_sent_at + PATH_DOUBT_S)
+        if not state.suspect:
+            due = min(due, self._suspect_at(path, state))
         return due
 
-    def _acknowledged(self, number: int) -> None:
+    def _acknowledged(self, number: int, now: float) -> None:
         if number >= self._next_number:
             raise ProtocolError(f"frame {number} acknowledged; the last one sent is {self._next_number - 1}")
         while self._unacked and self._unacked[0][0] <= number:
             self._unacked_bytes -= len(self._unacked.popleft()[1])
+            self._waiting_since = now
 
     def _acknowledge(self) -> None:
         self._ack_owed, self._ack_due = 0, None
@@ -329,7 +408,7 @@ class Session:
         if len(body) < 17:
             raise ProtocolError("control frame cut short")
         number = int.from_bytes(body[:8], "big")
-        self._acknowledged(int.from_bytes(body[8:16], "big"))
+        self._acknowledged(int.from_bytes(body[8:16], "big"), now)
         if number <= self._received or number in self._early:
             self._ack_owed += ACK_EVERY  # a repetition: the other side doesn't know that we have it
         elif number > self._received + MAX_UNACKED_FRAMES:
@@ -363,7 +442,7 @@ class Session:
     def _on_ack(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         if len(body) != 8:
             raise ProtocolError("acknowledgement of the wrong length")
-        self._acknowledged(int.from_bytes(body, "big"))
+        self._acknowledged(int.from_bytes(body, "big"), now)
 
     def _on_ping(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         if len(body) != 8:
@@ -379,8 +458,10 @@ class Session:
             state.round_trip_s = sample if old is None else old + (sample - old) / 4
             self._events.append(RoundTripMeasured(path))
         state.ping_sent_at = None  # any answer shows that the path lives both ways
-        if state.in_doubt:
-            state.in_doubt = False
+        if state.in_doubt or state.suspect:
+            state.in_doubt = state.suspect = False
+            if path == self._preferred:
+                self._waiting_since = now
             self._choose(now)
 
     def _on_chunk(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
@@ -388,6 +469,11 @@ class Session:
             raise ProtocolError("chunk cut short")
         transfer, offset = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:12], "big")
         self._events.append(ChunkReceived(transfer, offset, body[12:]))
+
+    def _on_data(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
+        if len(body) != CHUNK_HEADER_BYTES - 1:
+            raise ProtocolError("data header of the wrong length")
+        self._events.append(DataFollows(path, int.from_bytes(body[:4], "big"), int.from_bytes(body[4:], "big")))
 
     def _on_close(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         self._events.append(PathLost(path, "closed by the peer"))
@@ -404,9 +490,15 @@ class Session:
         FrameType.PONG: _on_pong,
         FrameType.CHUNK: _on_chunk,
         FrameType.CLOSE: _on_close,
+        FrameType.DATA: _on_data,
     }
 
 
 def chunk_header(transfer: int, offset: int) -> bytes:
     """Return what precedes the bytes of a chunk in its frame."""
     return bytes([FrameType.CHUNK]) + transfer.to_bytes(4, "big") + offset.to_bytes(8, "big")
+
+
+def data_header(transfer: int, offset: int) -> bytes:
+    """Return the frame that goes before a record of nothing but a transfer's bytes."""
+    return bytes([FrameType.DATA]) + transfer.to_bytes(4, "big") + offset.to_bytes(8, "big")

@@ -105,7 +105,8 @@ PROOF_TIMEOUT_S: Final = 5.0
 HANDSHAKE_TIMEOUT_S: Final = 15.0  # a peer's kernel may hold the GIL for seconds
 PING_ACTIVE_S: Final = 3.0  # while frames or chunks are unacknowledged
 PING_IDLE_S: Final = 20.0  # keeps NAT bindings (30 s and up) and proxies (60 s) open
-PATH_DOUBT_S: Final = 6.5  # silence while a reply is due: send on a second path too (Tailscale's figure)
+PATH_SUSPECT_S: Final = 0.7  # an answer that takes this long, or 4 round trips: send on a second path too
+PATH_DOUBT_S: Final = 6.5  # silence while a reply is due: other paths come first (Tailscale's figure)
 PATH_DEAD_S: Final = 30.0  # below this a silent kernel may just be computing under the GIL
 SESSION_KEEP_S: Final = 30 * 60.0  # a session without any path can resume this long
 CHUNK_BYTES_RELAY: Final = 128 * 1024
@@ -409,9 +410,7 @@ ControlFrame = (
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ControlFrame)
 _tag_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_KNOWN_TAGS: Final = frozenset(
-    frame.__struct_config__.tag for frame in ControlFrame.__args__
-)
+_KNOWN_TAGS: Final = frozenset(frame.__struct_config__.tag for frame in ControlFrame.__args__)
 
 
 def encode_control(frame: ControlFrame) -> bytes:

@@ -76,7 +76,7 @@ class Peer:
 
     def __init__(self, name: str, now: float) -> None:
         self.name, self.other_name = name, "b" if name == "a" else "a"
-        self.session = se.Session(now)
+        self.session = se.Session()
         self.exchange = ex.Exchange(window_bytes=WINDOW)
         self.paths: dict[int, PathEnd] = {}
         self.heard: list[str] = []

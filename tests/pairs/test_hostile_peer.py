@@ -48,7 +48,7 @@ def numbered(number: int, body: bytes, ack: int = 0) -> bytes:
 
 
 def a_session() -> se.Session:
-    session = se.Session(0.0)
+    session = se.Session()
     session.path_up(1, 0, 0, 0.0)
     session.send(Chat("1", "hello", 0.0), 0.0)
     session.frames_to_send()
@@ -219,7 +219,7 @@ def test_an_acknowledgement_of_what_was_never_sent_ends_the_path() -> None:
         with pytest.raises(ProtocolError):
             a_session().receive_frame(1, frame, 0.0)
     with pytest.raises(ProtocolError):
-        se.Session(0.0).path_up(1, 0, 1, 0.0)
+        se.Session().path_up(1, 0, 1, 0.0)
 
 
 def test_a_flood_of_offers_is_declined_beyond_the_limit() -> None:
