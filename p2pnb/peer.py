@@ -30,13 +30,13 @@ class Peer:
 
     @property
     def kind(self) -> str:
-        """"kernel", "script" or "browser"."""
+        """ "kernel", "script" or "browser"."""
         kind = self._link.profile.kind if self._link.profile else ""
         return kind if kind in ("kernel", "script", "browser") else "peer"
 
     @property
     def state(self) -> str:
-        """"connecting", "here", "away" (may come back) or "gone"."""
+        """ "connecting", "here", "away" (may come back) or "gone"."""
         if self._link.state is LinkState.HERE and not self._link.present and self._link.carrier in (None, "relay"):
             return "away"
         return self._link.state.value
@@ -48,8 +48,18 @@ class Peer:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All paths that stand, the best first."""
-        return self._link.transports
+        """The transports that stand, the best first; see `lanes` for how many of each."""
+        return tuple(dict.fromkeys(self._link.transports))
+
+    @property
+    def lanes(self) -> dict[str, int]:
+        """How many parallel connections stand, by transport."""
+        return self._link.lanes
+
+    @property
+    def engine(self) -> str:
+        """What is behind the WebRTC paths to this peer: "aiortc", "libwebrtc", or "" without any."""
+        return self._link.webrtc_engine
 
     @property
     def rtt(self) -> float | None:
@@ -77,6 +87,10 @@ class Peer:
 
     def __repr__(self) -> str:
         over = f" over {self.path}" if self.path else ""
+        if self.path == "webrtc":
+            over += f" ({self.engine})"
+        if self.path and (count := self.lanes.get(self.path, 1)) > 1:
+            over += f" × {count}"
         return f"<Peer {self.name!r} {self.state}{over}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import importlib.util
 import logging
 import os
 import secrets
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from p2pnb.discovery import create_room, find_server
+from p2pnb.engine.bulk import RelayPolicy
 from p2pnb.engine.hub_client import HubAddress
-from p2pnb.engine.link import Link, LinkState, RelayPolicy
+from p2pnb.engine.link import Link, LinkState
 from p2pnb.engine.member import Member, MemberConfig, MemberState, new_message_id
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import Outgoing, TransferState
-from p2pnb.engine.thread import Engine, engine
+from p2pnb.engine.thread import Engine
+from p2pnb.engine.thread import engine as background_engine
 from p2pnb.engine.transfers import FileSource, ObjectSource, Source
 from p2pnb.errors import NoHubError, P2PError, PeerGoneError, RoomClosedError, UsageError, WaitTimeoutError
 from p2pnb.files import OutgoingFiles, printable
@@ -59,6 +62,8 @@ def create(
     words: str | Iterable[str] | None = None,
     accept: Accept = "100 MB",
     relay: str = "fallback",
+    direct_tcp: bool = True,
+    engine: str = "aiortc",
     folder: str | os.PathLike[str] | None = None,
 ) -> Room:
     """Open a new room on this notebook's own Jupyter server and return it.
@@ -70,13 +75,16 @@ def create(
             function of the `Offer`, called on a worker thread. The rest waits in `room.offers`.
     relay   what may go through the hub, sealed: "fallback" (bulk when nothing better stands), "never" (no
             bulk), "only" (everything)
+    direct_tcp  False: don't listen on a TCP port and don't dial any; then WebRTC or the relay carry all
+    engine  behind WebRTC: "aiortc" (Python), "libwebrtc" (faster; pip install 'p2pnb[fast]') or "auto" (libwebrtc
+            where it is installed)
     folder  where received files land (default: "p2pnb-files" in the working directory)
 
     Raises NoHubError, HubError or UsageError.
     """
     secret = random_words(secrets.token_bytes) if words is None else chosen_words(words)
     server = find_server(hub)
-    background = engine()
+    background = background_engine()
     made = background.call(create_room(server), CREATE_TIMEOUT_S)
     public = made.public_url or server.public_url or os.environ.get("JUPYTERHUB_PUBLIC_URL", "") or server.url
     room = Room._open(
@@ -86,6 +94,8 @@ def create(
         name=name,
         accept=accept,
         relay=relay,
+        direct_tcp=direct_tcp,
+        engine=engine,
         folder=folder,
         owner=made.owner,
         ticket=made.ticket,
@@ -101,6 +111,8 @@ def join(
     hub: str | None = None,
     accept: Accept = "100 MB",
     relay: str = "fallback",
+    direct_tcp: bool = True,
+    engine: str = "aiortc",
     folder: str | os.PathLike[str] | None = None,
 ) -> Room:
     """Join the room of an invite and return it.
@@ -122,7 +134,17 @@ def join(
             own, default_hub = server.address, server.url
     parsed = Invite.parse(invite, default_hub)
     address = own if own is not None else HubAddress(_slashed(parsed.hub))
-    return Room._open(engine(), address, parsed, name=name, accept=accept, relay=relay, folder=folder)
+    return Room._open(
+        background_engine(),
+        address,
+        parsed,
+        name=name,
+        accept=accept,
+        relay=relay,
+        direct_tcp=direct_tcp,
+        engine=engine,
+        folder=folder,
+    )
 
 
 class Room:
@@ -161,6 +183,8 @@ class Room:
         name: str | None,
         accept: Accept,
         relay: str,
+        direct_tcp: bool,
+        engine: str,
         folder: str | os.PathLike[str] | None,
         owner: str = "",
         ticket: str = "",
@@ -169,6 +193,11 @@ class Room:
             policy = RelayPolicy(relay)
         except ValueError:
             raise UsageError(f'relay={relay!r} is none of "fallback", "never", "only".') from None
+        if engine not in ("auto", "aiortc", "libwebrtc"):
+            raise UsageError(f'engine={engine!r} is none of "auto", "aiortc", "libwebrtc".')
+        has_libwebrtc = importlib.util.find_spec("webrtc") is not None
+        if engine == "libwebrtc" and not has_libwebrtc:
+            raise UsageError("engine='libwebrtc' needs another package: pip install 'p2pnb[fast]'.")
         shown = _display_name(name)
         room = cls(background, invite, shown, Path(folder or "p2pnb-files").expanduser().absolute())
         config = MemberConfig(
@@ -179,6 +208,8 @@ class Room:
             kind="kernel" if _in_kernel() else "script",
             folder=room._folder,
             relay=policy,
+            direct_tcp=direct_tcp,
+            engine="libwebrtc" if has_libwebrtc and engine != "aiortc" else "aiortc",
             owner=owner,
             ticket=ticket,
             accept=room._accept_policy(accept),
@@ -203,7 +234,7 @@ class Room:
 
     @property
     def state(self) -> str:
-        """"connecting", "open", "reconnecting" (to the hub; direct paths go on) or "closed"."""
+        """ "connecting", "open", "reconnecting" (to the hub; direct paths go on) or "closed"."""
         if self._member is None or not self._engine.alive or os.getpid() != self._pid:
             return MemberState.CLOSED.value
         return self._member.state.value
@@ -264,6 +295,10 @@ class Room:
 
         Raises UsageError for more than 32 KiB of text, or if nobody is here.
         """
+        if not isinstance(text, str):
+            raise UsageError(
+                f"A message is text, not {type(text).__name__}. Send values with room.send()."
+            )
         if not text.strip():
             raise UsageError("A message needs some text.")
         if len(text.encode("utf-8", "replace")) > MAX_CHAT_BYTES:
@@ -304,7 +339,7 @@ class Room:
         member, links = self._receivers(to)
         single = isinstance(path_or_paths, (str, os.PathLike))
         paths = [Path(path_or_paths)] if single else [Path(path) for path in path_or_paths]  # type: ignore[arg-type, union-attr]
-        return self._send(member, FileSource(OutgoingFiles.scan(paths)), links)
+        return self._send(member, FileSource(OutgoingFiles.scan(paths), paths), links)
 
     def receive(self, name: str | None = None, timeout: float | None = None) -> Any:
         """Wait for the next object or file (of this name) and return its value; a file's value is its path.
@@ -464,10 +499,19 @@ class Room:
         transfer = self._transfers.get(inner.id)
         if transfer is None:
             assert self._member is not None
-            transfer = self._transfers[inner.id] = Transfer(self._engine, inner, self._member.name_of)
+            transfer = self._transfers[inner.id] = Transfer(self._engine, inner, self._member.name_of, self._retry)
             while len(self._transfers) > KEPT_TRANSFERS:
                 self._transfers.pop(next(iter(self._transfers)))
         return transfer
+
+    def _retry(self, inner: Outgoing, names: list[str]) -> Transfer:
+        """Send something again to those who did not get it, or to who came back under their names."""
+        source = inner.source.again()
+        here = [name for name in names if name in self.peers]
+        if not here:
+            raise UsageError(f"None of {', '.join(names)} is in the room now. Try again once they are back.")
+        member, links = self._receivers(here)
+        return self._send(member, source, links)
 
     def _accept_policy(self, accept: Accept) -> bool | int | Callable[[Incoming], object]:
         if isinstance(accept, bool):

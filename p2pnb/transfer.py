@@ -31,6 +31,8 @@ class TransferPart:
     rate: float  # bytes per second
     paths: tuple[str, ...]  # transports that carried bytes of it
     error: P2PError | None
+    sent_bytes: int = 0  # to this receiver, what went out again after a loss included
+    resumed_bytes: int = 0  # that the receiver (here: we) had from an earlier try
 
 
 class Transfer:
@@ -39,10 +41,17 @@ class Transfer:
     Can be awaited, or waited for with `result`. As the last line of a cell it shows a live progress bar.
     """
 
-    def __init__(self, engine: Engine, inner: Outgoing | Incoming, names: Callable[[Any], str]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        inner: Outgoing | Incoming,
+        names: Callable[[Any], str],
+        retry: Callable[[Outgoing, list[str]], Transfer],
+    ) -> None:
         self._engine = engine
         self._inner = inner
         self._names = names
+        self._retry = retry
         self._shown: dict[int, str] = {}
         self._finished: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._bar: ProgressBar | None = None
@@ -59,12 +68,12 @@ class Transfer:
 
     @property
     def kind(self) -> str:
-        """"object", "file" or "folder"."""
+        """ "object", "file" or "folder"."""
         return self._inner.kind
 
     @property
     def direction(self) -> str:
-        """"out" or "in"."""
+        """ "out" or "in"."""
         return self._inner.direction
 
     @property
@@ -78,8 +87,10 @@ class Transfer:
     # ── how it goes ─────────────────────────────────────────────────────────────────────────────────
     @property
     def state(self) -> str:
-        """"offered", "moving", "done", "failed", "cancelled" or "declined"; of several receivers the least far."""
+        """ "offered", "moving", "paused", "done", "failed", "cancelled" or "declined"; of several the least far."""
         states = [part.state for part in self._parts()]
+        if self.paused:
+            return "paused"
         for state in (TransferState.MOVING, TransferState.OFFERED):
             if state in states:
                 return state.value
@@ -116,7 +127,13 @@ class Transfer:
         """State by peer name."""
         return {
             self._shown[id(part)]: TransferPart(
-                part.state.value, _progress(part), part.meter.rate, tuple(sorted(part.carriers)), part.error
+                "paused" if _paused(part) else part.state.value,
+                _progress(part),
+                part.meter.rate,
+                tuple(sorted(part.carriers)),
+                part.error,
+                getattr(part, "sent_bytes", 0),
+                getattr(part, "resumed_bytes", 0),
             )
             for part in self._parts()
         }
@@ -162,6 +179,32 @@ class Transfer:
     def cancel(self) -> None:
         """Stop it at all receivers that don't have it yet."""
         self._engine.post(self._inner.cancel)
+
+    @property
+    def paused(self) -> bool:
+        """True while this side or the other paused everything that is left of it."""
+        left = [part for part in self._parts() if not part.state.ended]
+        return bool(left) and all(_paused(part) for part in left)
+
+    def pause(self) -> None:
+        """Let nothing of it move until `resume`; what is under way arrives. The other side sees it."""
+        self._engine.post(self._inner.pause, True)
+
+    def resume(self) -> None:
+        """Let it go on, as far as this side is concerned."""
+        self._engine.post(self._inner.pause, False)
+
+    def retry(self) -> Transfer:
+        """Send files again to the receivers that failed to get them, or that came back under the same names.
+
+        What a receiver holds of them already is verified and not sent again. Returns the new Transfer. Raises
+        UsageError if nothing failed, nobody of them is here, or it was no file.
+        """
+        inner = self._inner
+        if not isinstance(inner, Outgoing) or not inner.can_retry:
+            raise UsageError("Only what you sent and what failed can be tried again.")
+        names = [self._shown[id(part)] for part in inner.parts if part.state is TransferState.FAILED]
+        return self._retry(inner, names)
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────────────
     def _changed(self) -> None:
@@ -214,7 +257,7 @@ class Offer:
 
     @property
     def kind(self) -> str:
-        """"object", "file" or "folder"."""
+        """ "object", "file" or "folder"."""
         return self._inner.kind
 
     @property
@@ -255,6 +298,10 @@ class Offer:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self)}
+
+
+def _paused(part: OutgoingPart | Incoming) -> bool:
+    return not part.state.ended and (part.paused_here or part.paused_there)
 
 
 def _progress(part: OutgoingPart | Incoming) -> float:

@@ -16,18 +16,25 @@ import hmac
 import logging
 import random
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
+from p2pnb.engine.arena import Arena
+from p2pnb.engine.blocks import BlockCache
+from p2pnb.engine.buffers import WriteBuffers
+from p2pnb.engine.bulk import Bulk, RelayPolicy
+from p2pnb.engine.direct import DirectTcp
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import OutgoingPart
 from p2pnb.engine.thread import register_fork_sensitive
 from p2pnb.engine.upgrade import Upgrade
 from p2pnb.errors import P2PError, PeerGoneError, ProtocolError
-from p2pnb.paths import RANKS, Connection
+from p2pnb.paths import RANKS, Connection, webrtc
+from p2pnb.paths.addresses import same_host_tag
 from p2pnb.paths.relay import PayloadSender, RelayConnection
+from p2pnb.paths.tcp import TcpConnection, TcpListener
 from p2pnb.protocol import exchange as ex
 from p2pnb.protocol import session as se
 from p2pnb.protocol.handshake import Established, GuessBudget, Handshake, HandshakeFailed, HandshakeRandom
@@ -43,10 +50,18 @@ from p2pnb.protocol.wire import (
     Chat,
     ControlFrame,
     HandshakeType,
+    Lanes,
     Profile,
+    Pull,
+    PullRefused,
     RejectCode,
     RtcAnswer,
     RtcOffer,
+    ShareBlocks,
+    ShareGone,
+    ShareNews,
+    ShareSources,
+    TcpOffer,
     Unlock,
 )
 
@@ -59,9 +74,9 @@ RELAY_SETTLED_S: Final = 10.0  # a relay path that lived this long clears the co
 RETRY_FIRST_S: Final = 0.1  # of a handshake that a damaged message ended
 RETRY_MOST_S: Final = 5.0
 ACK_REST_S: Final = 0.02  # landed bytes that fill no eighth of the window are told after this
-BULK_WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up when something better stands
+BROKEN_RECORDS: Final = 3  # paths lost by a bad tag within BROKEN_WITHIN_S are no accident: the user hears of it
+BROKEN_WITHIN_S: Final = 600.0
 MAX_GREETINGS: Final = 20  # handshakes restarted by one peer id; a loop at the other end stops here
-FEATURES: Final = ("webrtc",)
 
 T = TypeVar("T")
 _log = logging.getLogger("p2pnb.link")
@@ -74,14 +89,6 @@ class LinkState(StrEnum):
     GONE = "gone"
 
 
-class RelayPolicy(StrEnum):
-    """What may go through the hub (sealed): bulk when nothing better stands, never bulk, or everything."""
-
-    FALLBACK = "fallback"
-    NEVER = "never"
-    ONLY = "only"
-
-
 class LinkHost(Protocol):
     """The room's member, as a link needs it."""
 
@@ -92,8 +99,13 @@ class LinkHost(Protocol):
     my_kind: str
     budget: GuessBudget
     relay_policy: RelayPolicy
+    direct_tcp: bool
+    engine: webrtc.Engine
     ice_servers: list[IceServer]
     loop: asyncio.AbstractEventLoop
+    arena: Arena
+    blocks: BlockCache
+    write_buffers: WriteBuffers
 
     @property
     def hub(self) -> PayloadSender: ...
@@ -106,7 +118,12 @@ class LinkHost(Protocol):
     def handshake_failed(self, link: Link, failure: HandshakeFailed) -> None: ...
     def profile_received(self, link: Link, profile: Profile) -> None: ...
     def chat_received(self, link: Link, chat: Chat) -> None: ...
+    def tcp_listener(self) -> TcpListener | None: ...
     def offer_received(self, incoming: Incoming) -> None: ...
+    def pull_answered(self, link: Link, incoming: Incoming) -> None: ...
+    def share_frame(self, link: Link, frame: ControlFrame) -> None: ...
+    def session_lost(self, link: Link) -> None: ...
+    def records_broken(self, link: Link) -> None: ...
     def transfer_changed(self, transfer: Any) -> None: ...
     def item_arrived(self, incoming: Incoming, value: object) -> None: ...
     def unlocked(self, link: Link) -> None: ...
@@ -126,26 +143,28 @@ class _Path:
     cipher: PathCipher | None = None  # None until the peer's nonce is here
     up: bool = False
     before_proof_bytes: int = 0
-    pump: asyncio.Task[None] | None = None
-    wake: asyncio.Event | None = None
     deadline: asyncio.TimerHandle | None = None
+    proven: asyncio.Future[bool] | None = None
+    draining: bool = False  # takes no more bulk, and is closed once all is acknowledged
+    filling: bool = False  # bulk waits for a worker, or for its turn
+    expecting: tuple[int, int] | None = None  # DATA came: transfer and offset of the next record
 
 
 class _PathListener:
     """Hands a connection's events to its link, with the path they belong to."""
 
     def __init__(self, link: Link, path: _Path) -> None:
-        self._link, self._path = link, path
+        self._link, self.path = link, path
 
     def message_received(self, message: bytes | memoryview) -> None:
-        self._link.message_received(self._path, message)
+        self._link.message_received(self.path, message)
 
     def connection_lost(self, reason: str) -> None:
-        self._link.path_failed(self._path, reason)
+        self._link.path_failed(self.path, reason)
 
     def buffer_low(self) -> None:
-        if self._path.wake is not None:
-            self._path.wake.set()
+        if self.path.up:
+            self._link.bulk.fill(self.path)
 
 
 class Link:
@@ -161,6 +180,8 @@ class Link:
         self.session: se.Session | None = None
         self.exchange = ex.Exchange()
         self.upgrade: Upgrade | None = None
+        self.direct: DirectTcp | None = None
+        self.bulk = Bulk(self)
         self.outgoing: dict[int, OutgoingPart] = {}
         self.incoming: dict[int, Incoming] = {}
         self.present = True  # as far as the hub says
@@ -180,10 +201,9 @@ class Link:
         self._handshake_timer: asyncio.TimerHandle | None = None
         self._relay_timer: asyncio.TimerHandle | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
-        self._bulk_timer: asyncio.TimerHandle | None = None
         self._keep_timer: asyncio.TimerHandle | None = None
         self._settled_timer: asyncio.TimerHandle | None = None
-        self._session_began = 0.0
+        self._broken_at: list[float] = []  # when records came that somebody had changed
         self._flushing = False
         register_fork_sensitive(self)
 
@@ -212,8 +232,38 @@ class Link:
         return self.session.round_trip_s(self.session.preferred)
 
     @property
+    def lanes(self) -> dict[str, int]:
+        """How many connections stand, by transport."""
+        return {transport: self.transports.count(transport) for transport in dict.fromkeys(self.transports)}
+
+    @property
+    def webrtc_engine(self) -> str:
+        """What is behind this peer's WebRTC paths: "aiortc", "libwebrtc", or nothing."""
+        return next((p.connection.engine for p in self._paths.values() if p.up and p.transport == "webrtc"), "")
+
+    @property
+    def direct_settled(self) -> bool:
+        """True once the first tries of direct connections have ended one way or the other."""
+        return (self.upgrade is None or self.upgrade.settled) and (self.direct is None or self.direct.settled)
+
+    def count_of(self, transport: str) -> int:
+        """How many connections of a transport stand."""
+        return sum(path.up and path.transport == transport for path in self._paths.values())
+
+    def paths(self) -> Iterable[_Path]:
+        """All paths, proven or not."""
+        return self._paths.values()
+
+    def same_host_tag(self) -> bytes:
+        """Return what only a peer on this machine knows too, under a key of this session."""
+        assert self._established is not None
+        return same_host_tag(self._established.session.secret)
+
+    @property
     def _features(self) -> tuple[str, ...]:
-        return () if self.host.relay_policy is RelayPolicy.ONLY else FEATURES
+        if self.host.relay_policy is RelayPolicy.ONLY:
+            return ()
+        return ("webrtc", "tcp") if self.host.direct_tcp else ("webrtc",)
 
     # ── handshake ───────────────────────────────────────────────────────────────────────────────────
     def greet(self, nonce: bytes = b"") -> None:
@@ -335,14 +385,16 @@ class Link:
         now = self.host.loop.time()
         if self.session is not None:
             self._end_transfers(PeerGoneError("The other side lost this connection's state; send again."))
+            self._stop_upgrades()
+            self.host.session_lost(self)
             for path in list(self._paths.values()):
                 self._drop_path(path)
         self._greetings = 0
         self._established = established
-        self._session_began = now
         self.profile = None
         self.session = se.Session()
         self.exchange = ex.Exchange()
+        self.bulk.session_began()
         self.session.send(
             Profile(self.host.my_name, self.host.my_kind, self._my_verification_nonce, list(self._features)), now
         )
@@ -362,11 +414,22 @@ class Link:
         self.profile = profile
         self.host.profile_received(self, profile)
         self._update_state()
-        if self.host.relay_policy is not RelayPolicy.ONLY and "webrtc" in established.features:
-            if self.upgrade is not None:
-                self.upgrade.stop()
+        if self.host.relay_policy is RelayPolicy.ONLY:
+            return
+        listener = self.host.tcp_listener() if self.host.direct_tcp and "tcp" in established.features else None
+        if listener is not None:
+            self.direct = DirectTcp(self, listener, initiator=established.initiator)
+            self.direct.start()
+        if "webrtc" in established.features:
             self.upgrade = Upgrade(self, initiator=established.initiator)
             self.upgrade.start()
+
+    def _stop_upgrades(self) -> None:
+        if self.upgrade is not None:
+            self.upgrade.stop()
+        if self.direct is not None:
+            self.direct.stop()
+        self.upgrade = self.direct = None
 
     def send(self, frame: ControlFrame) -> None:
         """Send a control frame now, or once a path stands; raises UsageError while too much waits."""
@@ -388,11 +451,11 @@ class Link:
         self.state = LinkState.GONE
         self._drop_handshake()
         self._end_transfers(PeerGoneError(reason))
-        if self.upgrade is not None:
-            self.upgrade.stop()
+        self._stop_upgrades()
+        self.bulk.end()
         for path in list(self._paths.values()):
             self._drop_path(path)
-        timers = (self._timer, self._relay_timer, self._ack_timer, self._bulk_timer, self._keep_timer)
+        timers = (self._timer, self._relay_timer, self._ack_timer, self._keep_timer)
         for timer in (*timers, self._settled_timer):
             if timer is not None:
                 timer.cancel()
@@ -518,6 +581,43 @@ class Link:
         connection.send(path.my_nonce)
         return _PathListener(self, path)
 
+    def add_proven(self, connection: Connection) -> tuple[_PathListener, asyncio.Future[bool]]:
+        """Take a new direct connection; the future tells whether the other end belongs to the session."""
+        listener = self.add_connection(connection)
+        listener.path.proven = self.host.loop.create_future()
+        return listener, listener.path.proven
+
+    def want_lanes(self, transport: str, count: int) -> None:
+        """Bulk wants that many connections of a transport: have them opened by the side that can."""
+        try:
+            if transport == "tcp" and self.direct is not None:
+                self.direct.open_lanes(count)
+                if self.direct.reached is None:
+                    self.send(Lanes(transport, count))
+            elif transport == "webrtc" and self.upgrade is not None:
+                if self.upgrade.opens:
+                    self.upgrade.open_lanes(count)
+                else:
+                    self.send(Lanes(transport, count))
+        except P2PError as error:
+            _log.info("no more lanes: %s", error)  # too much waits for this peer, or it is gone
+
+    def open_lanes(self, transport: str, count: int) -> None:
+        """The peer wants that many connections of a transport."""
+        if transport == "tcp" and self.direct is not None:
+            self.direct.open_lanes(count)
+        elif transport == "webrtc" and self.upgrade is not None and self.upgrade.opens:
+            self.upgrade.open_lanes(count)
+
+    def close_path(self, number: se.PathId) -> None:
+        """End a path that is not needed any more; the peer hears of it."""
+        path = self._paths.get(number)
+        if path is not None and self.session is not None:
+            self.session.close_path(number, self.host.loop.time())
+            self.flush()
+            self._drop_path(path)
+            self.flush()
+
     def message_received(self, path: _Path, message: bytes | memoryview) -> None:
         """Take one message of a path."""
         if path.number not in self._paths:
@@ -532,14 +632,26 @@ class Link:
                 if path.before_proof_bytes > MAX_BEFORE_PROOF_BYTES:
                     raise ProtocolError("too much sent before the proof")
                 self._path_proven(path, path.cipher.open_proof(message))
+            elif path.expecting is not None:
+                self.bulk.data_received(path, memoryview(message))
+                self.take_exchange_events()
             else:
                 assert self.session is not None
                 self.session.receive_frame(path.number, path.cipher.open(message), self.host.loop.time())
                 if problem := self._take_events():
                     raise ProtocolError(problem)
         except ProtocolError as error:
+            if path.up:
+                self._note_broken(path)
             self.path_failed(path, str(error))
         self.flush()
+
+    def _note_broken(self, path: _Path) -> None:
+        """Remember a path that ended by what came over it; the third within a while is told."""
+        now = self.host.loop.time()
+        self._broken_at = [at for at in self._broken_at if now - at < BROKEN_WITHIN_S] + [now]
+        if len(self._broken_at) == BROKEN_RECORDS:
+            self.host.records_broken(self)
 
     def path_failed(self, path: _Path, reason: str) -> None:
         """A path broke: go on without it."""
@@ -552,7 +664,9 @@ class Link:
             self._retry_relay_later()
             if self._relay_tries == 0:
                 self.host.loop.call_later(RELAY_REOPEN_S, self._retry_relay)
-        elif self.upgrade is not None:
+        elif path.transport == "tcp" and self.direct is not None:
+            self.direct.path_lost()
+        if path.transport != "relay" and self.upgrade is not None:
             self.upgrade.path_lost()
         self.flush()
 
@@ -584,10 +698,17 @@ class Link:
             if self._settled_timer is not None:
                 self._settled_timer.cancel()
             self._settled_timer = self.host.loop.call_later(RELAY_SETTLED_S, self._relay_settled, path.number)
-        path.wake = asyncio.Event()
-        path.pump = self.host.spawn(self._pump(path, path.wake), f"p2pnb {path.transport} pump")
+        if isinstance(path.connection, TcpConnection):
+            path.connection.trust()
+        if path.proven is not None and not path.proven.done():
+            path.proven.set_result(True)
         self._take_events()
         self._update_state()
+        if self.direct is not None and path.transport == "tcp" and self.direct.too_many:
+            self.host.loop.call_soon(self.close_path, path.number)  # two dials crossed: the first one stays
+        if self.upgrade is not None:
+            self.upgrade.path_up()
+        self.bulk.may_move()
 
     def _drop_path(self, path: _Path) -> None:
         self._paths.pop(path.number, None)
@@ -595,8 +716,9 @@ class Link:
             self._relay = None
         if path.deadline is not None:
             path.deadline.cancel()
-        if path.pump is not None:
-            path.pump.cancel()
+        path.up = False
+        if path.proven is not None and not path.proven.done():
+            path.proven.set_result(False)
         if path.cipher is not None:
             path.cipher.forget()
         path.connection.close()
@@ -653,7 +775,7 @@ class Link:
         if self.exchange.report_due and self._ack_timer is None:
             self._ack_timer = self.host.loop.call_later(ACK_REST_S, self._report_landed)
         if self.exchange.has_chunks:
-            self._wake_pumps()
+            self.bulk.may_move()
         self._set_timer()
 
     def _report_landed(self) -> None:
@@ -702,16 +824,23 @@ class Link:
                 path = self._paths.get(number)
                 if path is not None:
                     self.path_failed(path, reason)
+            case se.DataFollows(path=number, transfer=transfer, offset=offset):
+                path = self._paths.get(number)
+                if path is not None:
+                    path.expecting = (transfer, offset)
+            case se.PathSuspected():
+                self.host.loop.call_soon(self.bulk.may_move)  # the next best may carry bulk too
             case se.PathDoubted(path=number):
                 if self.session is not None and self.session.preferred != number:
                     self.exchange.path_lost(number)  # what it owes goes elsewhere; repeats are dropped
+                self.host.path_broke()
                 if self._relay is not None and self._relay.number == number:
                     self.open_relay()
             case se.RoundTripMeasured(path=number):
                 if self.session is not None and number == self.session.preferred:
                     self._update_state()
             case se.PreferenceChanged():
-                self._wake_pumps()
+                self.host.loop.call_soon(self.bulk.may_move)
                 self._update_state()
 
     def _on_frame(self, frame: ControlFrame) -> None:
@@ -731,6 +860,13 @@ class Link:
             case RtcAnswer():
                 if self.upgrade is not None:
                     self.upgrade.answer_received(frame)
+            case TcpOffer():
+                if self.direct is not None:
+                    self.direct.offer_received(frame)
+            case Lanes():
+                self.bulk.lanes_wanted(frame)
+            case ShareNews() | ShareGone() | Pull() | PullRefused() | ShareSources() | ShareBlocks():
+                self.host.share_frame(self, frame)
             case Unlock():
                 self.host.unlocked(self)
             case Bye():
@@ -745,7 +881,10 @@ class Link:
             match event:
                 case ex.OfferArrived(offer=offer):
                     incoming = self.incoming[offer.transfer] = Incoming(self, offer)
-                    self.host.offer_received(incoming)
+                    if offer.answers:
+                        self.host.pull_answered(self, incoming)
+                    else:
+                        self.host.offer_received(incoming)
                 case ex.PieceArrived(transfer=number, offset=offset, data=data):
                     if (receiving := self.incoming.get(number)) is not None:
                         receiving.piece_arrived(offset, data)
@@ -770,56 +909,23 @@ class Link:
                 case ex.AllAcknowledged(transfer=number):
                     if (part := self.outgoing.get(number)) is not None:
                         part.all_acknowledged()
+                case ex.PauseChanged(transfer=number, outgoing=True, paused=paused):
+                    if (part := self.outgoing.get(number)) is not None:
+                        part.pause_changed(paused)
+                case ex.PauseChanged(transfer=number, paused=paused):
+                    if (receiving := self.incoming.get(number)) is not None:
+                        receiving.pause_changed(paused)
+                case ex.HashesAsked(transfer=number, block_bytes=block_bytes, blocks=blocks):
+                    if (part := self.outgoing.get(number)) is not None:
+                        part.hashes_asked(block_bytes, blocks)
+                case ex.HashesArrived(transfer=number, digests=digests):
+                    if (receiving := self.incoming.get(number)) is not None:
+                        receiving.hashes_arrived(digests)
 
     # ── bulk ────────────────────────────────────────────────────────────────────────────────────────
     def may_inline(self) -> bool:
         """Tell whether small content may ride in its offer at once."""
         return self.host.relay_policy is not RelayPolicy.NEVER or self.carrier not in (None, "relay")
-
-    def _bulk_allowed(self, path: _Path) -> bool:
-        assert self.session is not None
-        if self._preferred_path() is not path:
-            return False
-        if path.transport != "relay" or self.host.relay_policy is RelayPolicy.ONLY:
-            return True
-        if self.host.relay_policy is RelayPolicy.NEVER:
-            return False
-        if self.upgrade is None or self.upgrade.settled:
-            return True
-        wait = self._session_began + BULK_WAITS_FOR_DIRECT_S - self.host.loop.time()
-        if wait > 0 and self._bulk_timer is None:
-            self._bulk_timer = self.host.loop.call_later(wait, self.bulk_may_move)
-        return wait <= 0
-
-    def bulk_may_move(self) -> None:
-        """Something that bulk waited for is decided."""
-        self._bulk_timer = None
-        self._wake_pumps()
-
-    def _wake_pumps(self) -> None:
-        for path in self._paths.values():
-            if path.wake is not None:
-                path.wake.set()
-
-    async def _pump(self, path: _Path, wake: asyncio.Event) -> None:
-        """Send chunks over one path while it may take more."""
-        while True:
-            await wake.wait()
-            wake.clear()
-            while self._bulk_allowed(path) and path.connection.buffered < path.connection.high_water:
-                chunk = self.exchange.next_chunk(path.number, path.connection.chunk_bytes)
-                if chunk is None:
-                    break
-                part = self.outgoing.get(chunk.transfer)
-                if part is None:
-                    continue
-                data = await part.read(chunk.offset, chunk.length)
-                if data is None or path.cipher is None:
-                    continue  # the source failed, and the transfer with it
-                frame = b"".join((se.chunk_header(chunk.transfer, chunk.offset), data))
-                path.connection.send(path.cipher.seal(frame))
-                part.moved()
-                await asyncio.sleep(0)  # frames that came in meanwhile go first
 
     # ── fork ────────────────────────────────────────────────────────────────────────────────────────
     def forget_after_fork(self) -> None:
@@ -827,6 +933,8 @@ class Link:
         for path in self._paths.values():
             if path.cipher is not None:
                 path.cipher.forget()
+            if isinstance(path.connection, TcpConnection):
+                path.connection.abandon()
         self._paths.clear()
         self._established = None
         self._handshake = None

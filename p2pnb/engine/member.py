@@ -16,8 +16,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from p2pnb.engine.arena import Arena
+from p2pnb.engine.blocks import BlockCache
+from p2pnb.engine.buffers import WriteBuffers
+from p2pnb.engine.bulk import RelayPolicy
 from p2pnb.engine.hub_client import HubAddress, HubClient
-from p2pnb.engine.link import Link, LinkState, RelayPolicy
+from p2pnb.engine.link import Link, LinkState
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import Outgoing, OutgoingPart
 from p2pnb.engine.thread import Engine
@@ -26,13 +30,16 @@ from p2pnb.errors import (
     AuthenticationError,
     HubUnavailableError,
     P2PError,
+    PathError,
     RoomLockedError,
     WrongCodeError,
 )
 from p2pnb.files import printable
+from p2pnb.paths import webrtc
+from p2pnb.paths.tcp import TcpListener
 from p2pnb.protocol.handshake import GuessBudget, HandshakeFailed
 from p2pnb.protocol.hub import IceServer, Welcome
-from p2pnb.protocol.wire import MAX_NAME_CHARS, Chat, Profile, RejectCode, Unlock
+from p2pnb.protocol.wire import MAX_NAME_CHARS, Chat, ControlFrame, Profile, RejectCode, Unlock
 
 __all__ = ["Member", "MemberConfig", "MemberListener", "MemberState"]
 
@@ -42,6 +49,7 @@ GONE_AFTER_S: Final = 60.0  # transfers of a peer that the hub reported left fai
 MAX_LINKS: Final = 1024
 MEET_AGAIN_S: Final = 5.0  # a peer that breaks the protocol can cost us a handshake this often
 AUTO_ACCEPT_ITEMS: Final = 10_000
+HOUSEKEEPING_S: Final = 5.0
 TRANSFER_NEWS_S: Final = 0.1  # progress is told at most this often
 
 T = TypeVar("T")
@@ -66,6 +74,8 @@ class MemberConfig:
     kind: str
     folder: Path
     relay: RelayPolicy = RelayPolicy.FALLBACK
+    direct_tcp: bool = True
+    engine: webrtc.Engine = "aiortc"  # behind WebRTC
     owner: str = field(default="", repr=False)
     ticket: str = field(default="", repr=False)
     accept: bool | int | Callable[[Incoming], object] = 100_000_000  # bytes per item, or a decision
@@ -92,12 +102,17 @@ class Member:
         self.my_name, self.my_kind = config.name, config.kind
         self.my_id = b""
         self.relay_policy = config.relay
+        self.direct_tcp, self.engine = config.direct_tcp, config.engine
         self.ice_servers: list[IceServer] = []
         self.public_url = ""
         self.budget = GuessBudget()
         self.links: dict[bytes, Link] = {}
         self.state = MemberState.CONNECTING
         self.loop = engine.loop
+        self.arena = Arena()
+        self.write_buffers = WriteBuffers()
+        self.blocks = BlockCache(self.in_worker, engine.loop)
+        self._tcp: TcpListener | None = None
         self._engine = engine
         self._listener = listener
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -113,6 +128,7 @@ class Member:
         self._gone_timers: dict[bytes, asyncio.TimerHandle] = {}
         self._dirty: dict[str, Outgoing | Incoming] = {}
         self._news_timer: asyncio.TimerHandle | None = None
+        self._housekeeping = self.loop.call_later(HOUSEKEEPING_S, self._keep_house)
         self._take_back_closer = engine.at_exit(self.leave)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────
@@ -168,8 +184,11 @@ class Member:
         for link in list(self.links.values()):
             link.end("You left the room.")
         await self.hub.leave()
-        for timer in self._gone_timers.values():
+        for timer in (*self._gone_timers.values(), self._housekeeping):
             timer.cancel()
+        if self._tcp is not None:
+            self._tcp.close()
+        self.arena.close()
         if self._news_timer is not None:
             self._news_timer.cancel()
             self._tell_transfers()
@@ -220,6 +239,13 @@ class Member:
         """Send a chat message."""
         for link in links:
             link.send(chat)
+
+    def send_pulled(self, source: Source, link: Link, answers: int) -> Outgoing:
+        """Offer something to a peer as the answer to its Pull; it shows here nowhere."""
+        transfer = Outgoing(source, answers=answers)
+        transfer.parts = [OutgoingPart(transfer, link)]
+        transfer.parts[0].offer()
+        return transfer
 
     def send(self, source: Source, links: list[Link]) -> Outgoing:
         """Offer something to some peers."""
@@ -320,7 +346,7 @@ class Member:
 
     def hub_buffer_low(self) -> None:
         for link in self.links.values():
-            link.bulk_may_move()
+            link.bulk.may_move()
 
     def _link(self, peer_id: bytes, owner: bool) -> Link:
         link = self.links.get(peer_id)
@@ -392,8 +418,43 @@ class Member:
     def chat_received(self, link: Link, chat: Chat) -> None:
         self._listener.message_arrived(link, chat)
 
+    def tcp_listener(self) -> TcpListener | None:
+        """Return where peers reach this process; None if this machine lets nobody listen."""
+        if self._tcp is None:
+            listener = TcpListener()
+            try:
+                listener.open()
+            except OSError as error:
+                _log.warning("no direct TCP: %s", error)
+                self.direct_tcp = False
+                return None
+            self._tcp = listener
+        return self._tcp
+
     def offer_received(self, incoming: Incoming) -> None:
-        self.spawn(self._decide(incoming), "p2pnb accept policy")
+        if callable(self.config.accept):
+            self.spawn(self._decide(incoming), "p2pnb accept policy")
+        elif self._wanted_by_size(incoming):
+            incoming.accept(self.config.folder)
+        else:
+            self._listener.offer_waits(incoming)
+
+    def pull_answered(self, link: Link, incoming: Incoming) -> None:
+        incoming.decline("nobody asked for it")
+
+    def share_frame(self, link: Link, frame: ControlFrame) -> None:
+        pass
+
+    def session_lost(self, link: Link) -> None:
+        pass
+
+    def records_broken(self, link: Link) -> None:
+        self._listener.noticed(
+            PathError(
+                f"Bytes from {self.name_of(link)} arrive changed again and again; each time the path was given up and "
+                "nothing wrong was taken. Something between you is broken, or tampers with what passes."
+            )
+        )
 
     def transfer_changed(self, transfer: Outgoing | Incoming) -> None:
         ended = transfer.ended if isinstance(transfer, Outgoing) else transfer.state.ended
@@ -448,20 +509,22 @@ class Member:
             future.set_result(outcome)
 
     async def _decide(self, incoming: Incoming) -> None:
-        """Take an offer at once if the room's policy says so; else it waits for a person."""
-        if await self._wanted(incoming):
+        """Ask the user's function whether to take an offer; else it waits for a person."""
+        accept = self.config.accept
+        assert callable(accept)
+        try:
+            wanted = bool(await self.in_worker(accept, incoming))
+        except Exception as error:  # noqa: BLE001 - the user's function; the offer waits instead
+            self._listener.noticed(P2PError(f"Your accept function failed on {incoming.name!r}: {error!r}"))
+            wanted = False
+        if wanted:
             incoming.accept(self.config.folder)
         else:
             self._listener.offer_waits(incoming)
 
-    async def _wanted(self, incoming: Incoming) -> bool:
+    def _wanted_by_size(self, incoming: Incoming) -> bool:
         accept = self.config.accept
-        if callable(accept):
-            try:
-                return bool(await self.in_worker(accept, incoming))
-            except Exception as error:  # noqa: BLE001 - the user's function; the offer waits instead
-                self._listener.noticed(P2PError(f"Your accept function failed on {incoming.name!r}: {error!r}"))
-                return False
+        assert not callable(accept)
         if isinstance(accept, bool):
             return accept
         # many small items must not fill the memory either
@@ -471,6 +534,10 @@ class Member:
         self._auto_accepted_bytes += incoming.size_bytes
         self._auto_accepted_items += 1
         return True
+
+    def _keep_house(self) -> None:
+        self.arena.trim()
+        self._housekeeping = self.loop.call_later(HOUSEKEEPING_S, self._keep_house)
 
     def _set_state(self, state: MemberState, error: P2PError | None) -> None:
         if self.state is not MemberState.CLOSED:
@@ -511,5 +578,3 @@ def _newcomer_error(failure: HandshakeFailed, locked: bool) -> P2PError:
             "Too many wrong codes were tried: the room takes no newcomers for now. room.unlock() opens it again."
         )
     return WrongCodeError("Somebody tried to join with wrong words. Nothing was exchanged.")
-
-

@@ -47,7 +47,10 @@ class Outgoing:
 
     direction = "out"
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, answers: int = 0) -> None:
+        self.answers = answers  # the receiver's Pull
+        self.internal = answers != 0  # shown to the puller as its pull, and here not at all
+        self._closed = False
         self.id = secrets.token_hex(8)
         self.source = source
         self.name, self.kind = source.name, source.kind
@@ -59,11 +62,24 @@ class Outgoing:
     def ended(self) -> bool:
         return all(part.state.ended for part in self.parts)
 
+    @property
+    def can_retry(self) -> bool:
+        """True if a receiver did not get it for a reason that may pass."""
+        return self.ended and any(part.state is TransferState.FAILED for part in self.parts)
+
     def part_changed(self, part: OutgoingPart) -> None:
         """Tell the room; close the source after the last part."""
-        if self.ended:
+        if self.ended and not self._closed:
+            self._closed = True
+            part.link.host.blocks.drop(self.source)
             self.source.close()
-        part.link.host.transfer_changed(self)
+        if not self.internal:
+            part.link.host.transfer_changed(self)
+
+    def pause(self, paused: bool) -> None:
+        """Let nothing more go out for a while, or let it go on."""
+        for part in self.parts:
+            part.pause(paused)
 
     def cancel(self) -> None:
         """End what is still under way."""
@@ -81,6 +97,8 @@ class OutgoingPart:
         self.error: P2PError | None = None
         self.meter = Meter(transfer.size_bytes)
         self.carriers: set[str] = set()  # transports that carried bulk of it
+        self.paused_here = self.paused_there = False
+        self.sent_bytes = 0  # in chunks, what went out again after a loss included
         self.number = link.exchange.next_transfer()
 
     def offer(self) -> None:
@@ -109,45 +127,94 @@ class OutgoingPart:
                 count=source.count,
                 head=source.head if inline_head else b"",
                 content=content,
+                answers=self.transfer.answers,
             )
         )
         self.link.flush()
 
-    async def read(self, offset: int, length: int) -> bytes | memoryview | None:
-        """Return bytes of the stream, head first; None after a failure of the source, which ends the transfer."""
+    def read_now(self, offset: int, length: int) -> bytes | memoryview | None:
+        """Return bytes of the stream if that needs no waiting; the view is good until the event loop goes on.
+
+        None: use `read`, or the source failed and the transfer with it.
+        """
         source = self.transfer.source
-        head = source.head
+        ahead = len(source.head) - offset
+        if ahead >= length:
+            return source.head[offset : offset + length]
+        if ahead > 0:
+            rest = self._content_now(0, length - ahead)
+            return None if rest is None else b"".join((source.head[offset:], rest))
+        return self._content_now(-ahead, length)
+
+    def _content_now(self, offset: int, length: int) -> bytes | memoryview | None:
+        source = self.transfer.source
+        if source.blocking:
+            return self.link.host.blocks.now(source, offset, length)
         try:
-            if offset < len(head):
-                data: bytes | memoryview = head[offset : offset + length]
-                if len(data) < length:
-                    rest = await self._read_content(0, length - len(data))
-                    data = b"".join((data, rest))
-                return data
-            return await self._read_content(offset - len(head), length)
+            return source.read(offset, length)
         except P2PError as error:
             self._source_failed(error)
         except (OSError, ValueError) as error:
-            self._source_failed(SourceChangedError(f"{self.transfer.name} can't be read any more: {error}"))
+            self._source_failed(self._unreadable(error))
         return None
 
-    async def _read_content(self, offset: int, length: int) -> bytes | memoryview:
+    async def read(self, offset: int, length: int) -> bytes | memoryview | None:
+        """Return bytes of the stream; None after a failure of the source, which ends the transfer."""
         source = self.transfer.source
-        if source.blocking:
-            return await self.link.host.in_worker(source.read, offset, length)
-        return source.read(offset, length)
+        ahead = max(0, len(source.head) - offset)
+        try:
+            if length > ahead:
+                await self.link.host.blocks.get(source, max(0, offset - len(source.head)), length - ahead)
+        except P2PError as error:
+            self._source_failed(error)
+        except (OSError, ValueError) as error:
+            self._source_failed(self._unreadable(error))
+        else:
+            return self.read_now(offset, length)
+        return None
+
+    def _unreadable(self, error: Exception) -> SourceChangedError:
+        return SourceChangedError(f"{self.transfer.name} can't be read any more: {error}")
+
+    def hashes_asked(self, block_bytes: int, blocks: tuple[tuple[int, int], ...]) -> None:
+        """The receiver holds a part of this from an earlier try: tell it what the source has there now."""
+        self.link.host.spawn(self._answer_hashes(block_bytes, blocks), "p2pnb hashes")
+
+    async def _answer_hashes(self, block_bytes: int, blocks: tuple[tuple[int, int], ...]) -> None:
+        source = self.transfer.source
+        try:
+            digests = [await self.link.host.in_worker(source.hash_blocks, block_bytes, *span) for span in blocks]
+        except P2PError as error:
+            self._source_failed(error)
+        else:
+            self.link.exchange.answer_hashes(self.number, b"".join(digests))
+            self.link.flush()
 
     def accepted(self) -> None:
         self.state = TransferState.MOVING
         self.meter.advance(0, time.monotonic())
         self.transfer.part_changed(self)
 
-    def moved(self) -> None:
-        """Note what the peer has acknowledged so far."""
-        if self.link.carrier:
-            self.carriers.add(self.link.carrier)
+    def moved(self, transport: str) -> None:
+        """Note that a chunk went out, and what the peer has acknowledged so far."""
+        self.carriers.add(transport)
+        self.sent_bytes = self.link.exchange.sent_bytes(self.number)
         self.meter.advance(self.link.exchange.acknowledged_bytes(self.number), time.monotonic())
-        self.link.host.transfer_changed(self.transfer)
+        if not self.transfer.internal:
+            self.link.host.transfer_changed(self.transfer)
+
+    def pause(self, paused: bool) -> None:
+        """Send nothing more of it for a while, or go on."""
+        if not self.state.ended and self.paused_here != paused:
+            self.paused_here = paused
+            self.link.exchange.pause(self.number, outgoing=True, paused=paused)
+            self.link.flush()
+            self.transfer.part_changed(self)
+
+    def pause_changed(self, paused: bool) -> None:
+        """The receiver paused it, or goes on."""
+        self.paused_there = paused
+        self.transfer.part_changed(self)
 
     def all_acknowledged(self) -> None:
         """Everything landed at the peer: say whether the source was whole."""

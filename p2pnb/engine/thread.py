@@ -48,7 +48,7 @@ class Engine:
     """A thread with an event loop, and the ways into it."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # on every system: direct TCP drives its sockets itself
         self._started = threading.Event()
         self._stopped = False
         self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []

@@ -7,22 +7,39 @@ worker threads; the others copy memory on the event loop.
 
 from __future__ import annotations
 
-import mmap
+import hashlib
 import os
 import time
-from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from p2pnb.errors import DiskFullError
+from p2pnb.engine.arena import Arena
+from p2pnb.errors import DiskFullError, UsageError
 from p2pnb.files import IncomingFiles, OutgoingFiles
-from p2pnb.protocol.wire import Offer, Preview
+from p2pnb.protocol.ranges import RangeSet
+from p2pnb.protocol.wire import HASH_BYTES, MAX_HASHES, Offer, Preview
 
 if TYPE_CHECKING:
     from p2pnb.objects import Encoded
 
-__all__ = ["FileSink", "FileSource", "Meter", "ObjectSink", "ObjectSource", "Sink", "Source", "open_sink"]
+__all__ = [
+    "FileSink",
+    "FileSource",
+    "Meter",
+    "ObjectSink",
+    "ObjectSource",
+    "ResumePlan",
+    "Sink",
+    "Source",
+    "open_sink",
+    "receive_inline",
+]
 
+_LEAST_BLOCK: Final = 1024 * 1024  # of what is verified when a transfer goes on after a restart
+_HASHED_AT_ONCE: Final = 16  # blocks
+QUICK_CODECS: Final = frozenset({"plain"})  # decoded in microseconds; others may import a library first
 _MEMORY_RESERVE: Final = 256 * 1024 * 1024  # left to the kernel when an object is let in
 
 
@@ -41,8 +58,17 @@ class Source(Protocol):
     def read(self, offset: int, length: int) -> bytes | memoryview:
         """Return exactly `length` content bytes from `offset`; SourceChangedError if that can't be had."""
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with content bytes from `offset`; of blocking sources."""
+
+    def hash_blocks(self, block_bytes: int, first: int, end: int) -> bytes:
+        """Return HASH_BYTES for each of the content's blocks [first, end). Blocking."""
+
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if what was read may be of two versions."""
+
+    def again(self) -> Source:
+        """Return a source of the same thing for another try; blocking. Raises P2PError if that can't be had."""
 
     def close(self) -> None: ...
 
@@ -59,34 +85,32 @@ class ObjectSource:
         self.codec = encoded.codec
         self.head = encoded.head
         self.preview = encoded.preview
-        self._chunks = [chunk for chunk in encoded.chunks() if len(chunk)]
-        self._starts: list[int] = []
-        total = 0
-        for chunk in self._chunks:
-            self._starts.append(total)
-            total += len(chunk)
-        self.content_bytes = total
+        self.content_bytes = encoded.content_bytes
+        self._encoded: Encoded | None = encoded
 
     def read(self, offset: int, length: int) -> bytes | memoryview:
-        index = bisect_right(self._starts, offset) - 1
-        begin = offset - self._starts[index]
-        piece = self._chunks[index][begin : begin + length]
-        if len(piece) == length:
-            return piece
-        parts = [piece]
-        have = len(piece)
-        while have < length:
-            index += 1
-            piece = self._chunks[index][: length - have]
-            parts.append(piece)
-            have += len(piece)
-        return b"".join(parts)
+        if self._encoded is None:
+            raise ValueError("this transfer has ended")
+        return self._encoded.read(offset, length)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self.read(offset, len(buffer))
+
+    def hash_blocks(self, block_bytes: int, first: int, end: int) -> bytes:
+        digests = []
+        for start in range(first * block_bytes, min(end * block_bytes, self.content_bytes), block_bytes):
+            data = self.read(start, min(block_bytes, self.content_bytes - start))
+            digests.append(hashlib.sha256(data).digest()[:HASH_BYTES])
+        return b"".join(digests)
 
     def check_unchanged(self) -> None:
         pass
 
+    def again(self) -> Source:
+        raise UsageError(f"{self.name!r} is not kept here once its transfer ended. Send it again with room.send().")
+
     def close(self) -> None:
-        self._chunks = []
+        self._encoded = None
 
 
 class FileSource:
@@ -95,8 +119,9 @@ class FileSource:
     codec = ""
     blocking = True
 
-    def __init__(self, files: OutgoingFiles) -> None:
+    def __init__(self, files: OutgoingFiles, paths: Sequence[Path]) -> None:
         self._files = files
+        self._paths = tuple(paths)
         self.kind, self.name, self.count = files.kind, files.name, files.count
         self.head, self.preview = files.head, files.preview
         self.content_bytes = files.size_bytes - len(files.head)
@@ -104,8 +129,17 @@ class FileSource:
     def read(self, offset: int, length: int) -> bytes:
         return self._files.read(offset, length)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._files.read_into(offset, buffer)
+
+    def hash_blocks(self, block_bytes: int, first: int, end: int) -> bytes:
+        return self._files.hash_blocks(block_bytes, first, end)
+
     def check_unchanged(self) -> None:
         self._files.check_unchanged()
+
+    def again(self) -> Source:
+        return FileSource(OutgoingFiles.scan(self._paths), self._paths)
 
     def close(self) -> None:
         self._files.close()
@@ -119,11 +153,17 @@ class Sink(Protocol):
     def write(self, offset: int, data: memoryview) -> None:
         """Put bytes in their place; ranges don't overlap, but come in any order and from several threads."""
 
+    def place(self, offset: int, length: int) -> memoryview | None:
+        """Return where these bytes may be put without `write`; only of sinks that don't block."""
+
     def finish(self) -> object:
         """Everything is here: check it, and return the value or the final path. Blocking."""
 
     def abort(self) -> None:
         """Throw away what came."""
+
+    def keep(self) -> None:
+        """End, but leave what can be gone on from."""
 
 
 class ObjectSink:
@@ -135,26 +175,28 @@ class ObjectSink:
 
     blocking = False
 
-    def __init__(self, codec: str, head: bytes, content_bytes: int) -> None:
+    def __init__(self, codec: str, head: bytes, content_bytes: int, arena: Arena) -> None:
         from p2pnb.objects import layout
 
         layout(codec, head, content_bytes)
         free = _available_memory()
-        if free is not None and content_bytes > free - _MEMORY_RESERVE:
+        if free is not None and content_bytes > free - _MEMORY_RESERVE + arena.idle_bytes:
             raise DiskFullError(
                 f"This object needs {content_bytes:,} bytes of memory and {free:,} are free. "
                 "Free some, or ask for a part of it."
             )
         self._codec, self._head = codec, head
         try:
-            place = mmap.mmap(-1, content_bytes) if content_bytes else bytearray()
-            self._content: memoryview | None = memoryview(place)
-        except (OSError, ValueError, OverflowError) as error:
+            self._content: memoryview | None = arena.take(content_bytes)
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise DiskFullError(f"No memory for an object of {content_bytes:,} bytes.") from error
 
     def write(self, offset: int, data: memoryview) -> None:
         if self._content is not None:
             self._content[offset : offset + len(data)] = data
+
+    def place(self, offset: int, length: int) -> memoryview | None:
+        return self._content[offset : offset + length] if self._content is not None else None
 
     def finish(self) -> object:
         from p2pnb.objects import decode
@@ -165,6 +207,17 @@ class ObjectSink:
 
     def abort(self) -> None:
         self._content = None
+
+    def keep(self) -> None:
+        self._content = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePlan:
+    """The blocks of a part to be held against the sender's."""
+
+    block_bytes: int
+    blocks: list[tuple[int, int]]  # [first, end)
 
 
 class FileSink:
@@ -178,24 +231,91 @@ class FileSink:
     def write(self, offset: int, data: memoryview) -> None:
         self._files.write(offset, data)
 
+    def place(self, offset: int, length: int) -> memoryview | None:
+        return None
+
+    def resumable(self) -> ResumePlan | None:
+        """Return the whole blocks that an earlier try left here; what is no whole block is forgotten. Blocking."""
+        size = self._files.content_bytes
+        block = _LEAST_BLOCK
+        while block * MAX_HASHES < size:
+            block *= 2
+        blocks: list[tuple[int, int]] = []
+        for start, end in list(self._files.ranges):
+            first, last = -(-start // block), end // block if end < size else -(-size // block)
+            if first < last:
+                blocks.append((first, last))
+                self._forget(start, first * block)
+                self._forget(min(last * block, size), end)
+            else:
+                self._forget(start, end)
+        return ResumePlan(block, blocks) if blocks else None
+
+    def verify(self, plan: ResumePlan, digests: bytes, hash_bytes: int) -> list[tuple[int, int]]:
+        """Keep the blocks whose hashes are the sender's; return their ranges of the content. Blocking."""
+        size, block = self._files.content_bytes, plan.block_bytes
+        kept = RangeSet()
+        place = 0
+        for first, end in plan.blocks:
+            for begin in range(first, end, _HASHED_AT_ONCE):
+                stop = min(end, begin + _HASHED_AT_ONCE)
+                mine = self._files.hash_blocks(block, begin, stop)
+                for number in range(begin, stop):
+                    start, until = number * block, min((number + 1) * block, size)
+                    at = (number - begin) * hash_bytes
+                    if mine[at : at + hash_bytes] == digests[place : place + hash_bytes]:
+                        kept.add(start, until)
+                    else:
+                        self._forget(start, until)
+                    place += hash_bytes
+        return list(kept)
+
+    def _forget(self, start: int, end: int) -> None:
+        if start < end:
+            self._files.forget(start, end)
+
+    def journal(self) -> None:
+        self._files.journal()
+
     def finish(self) -> Path:
         return self._files.finish()
 
     def abort(self) -> None:
         self._files.abort()
 
+    def keep(self) -> None:
+        self._files.keep()
 
-def open_sink(offer: Offer, head: bytes, folder: Path) -> Sink:
+
+def open_sink(offer: Offer, head: bytes, folder: Path, arena: Arena) -> Sink:
     """Check the head of an offer and return where its content goes. Blocking; raises CodecError or DiskFullError."""
     content_bytes = offer.size_bytes - offer.head_bytes
     if offer.kind == "object":
-        return ObjectSink(offer.codec, head, content_bytes)
+        return ObjectSink(offer.codec, head, content_bytes, arena)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskFullError(f"The folder for received files, {folder}, can't be made: {error.strerror}") from error
-    files = IncomingFiles(head, offer.name, offer.kind, content_bytes, folder)
+    key = hashlib.sha256(b"\0".join((offer.kind.encode(), offer.name.encode("utf-8", "replace"), head))).digest()
+    files = None
+    if content_bytes >= _LEAST_BLOCK:  # below, hashes cost more than bytes
+        files = IncomingFiles.adopt(head, offer.name, offer.kind, content_bytes, folder, key=key)
+    if files is None:
+        files = IncomingFiles(head, offer.name, offer.kind, content_bytes, folder, key=key)
     return FileSink(files)
+
+
+def receive_inline(offer: Offer) -> tuple[object] | None:
+    """Return the value of an offer that holds all of it, if that takes no time worth a worker; else None.
+
+    Raises CodecError as `open_sink` and `Sink.finish` do.
+    """
+    if offer.codec not in QUICK_CODECS:
+        return None
+    from p2pnb.objects import decode, layout
+
+    layout(offer.codec, offer.head, len(offer.content))
+    return (decode(offer.codec, offer.head, memoryview(bytearray(offer.content))),)
 
 
 class Meter:

@@ -10,9 +10,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Descriptors", "read_at", "write_at"]
+__all__ = ["ClosedError", "Descriptors", "fill_at", "read_at", "write_at"]
 
 T = TypeVar("T")
 
@@ -62,8 +63,8 @@ class Descriptors(Generic[T]):
         limit = 0 if self.closed else self._limit
         if len(self._entries) <= limit:
             return
-        idle = [number for number, entry in self._entries.items() if not entry.users]
-        for number in idle[: len(self._entries) - limit]:
+        idle = (number for number, entry in self._entries.items() if not entry.users)
+        for number in list(islice(idle, len(self._entries) - limit)):
             self._close(self._entries.pop(number).value)
 
 
@@ -92,6 +93,14 @@ def read_at(descriptor: int, length: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
+def fill_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Fill `buffer` from `offset` on; return how many bytes there were, fewer only at the end of the file."""
+    have = _fill_some(descriptor, buffer, offset)
+    while 0 < have < len(buffer) and (more := _fill_some(descriptor, buffer[have:], offset + have)):
+        have += more
+    return have
+
+
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
     """Write all of `data` at `offset`."""
     while data:
@@ -115,3 +124,15 @@ else:  # Windows: the position belongs to the descriptor, so seek and transfer m
         with _position_lock:
             os.lseek(descriptor, offset, os.SEEK_SET)
             return os.write(descriptor, data)
+
+
+if hasattr(os, "preadv"):
+
+    def _fill_some(descriptor: int, buffer: memoryview, offset: int, /) -> int:
+        return os.preadv(descriptor, (buffer,), offset)
+else:
+
+    def _fill_some(descriptor: int, buffer: memoryview, offset: int, /) -> int:
+        data = _read_some(descriptor, len(buffer), offset)
+        buffer[: len(data)] = data
+        return len(data)

@@ -66,6 +66,10 @@ class Directory:
         """Open a file without following a link; returns a descriptor."""
         return os.open(self._at(name), flags | FILE_FLAGS, mode, dir_fd=self.descriptor)
 
+    def look(self, name: str) -> os.stat_result:
+        """Return what has that name, a link itself and not what it points to; FileNotFoundError if nothing has."""
+        return os.stat(self._at(name), dir_fd=self.descriptor, follow_symlinks=False)
+
     def set_mtime(self, name: str, seconds: float) -> None:
         """Set the modification time of what has that name, not of what a link points to."""
         if os.utime in os.supports_follow_symlinks:

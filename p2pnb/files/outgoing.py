@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from p2pnb.errors import SourceChangedError, UsageError
-from p2pnb.files._descriptors import ClosedError, Descriptors, read_at
+from p2pnb.files._descriptors import ClosedError, Descriptors, fill_at
 from p2pnb.files._directory import FILE_FLAGS
+from p2pnb.files.blocks import hash_blocks
 from p2pnb.files.head import FileEntry, FolderHead, encode_head
 from p2pnb.files.names import MAX_DEPTH, MAX_PATH_BYTES, portable_name, printable
 from p2pnb.files.sizes import human_size
@@ -104,15 +105,37 @@ class OutgoingFiles:
         """
         if offset < 0 or length < 0:
             raise ValueError(f"offset {offset}, length {length}")
-        end = min(offset + length, self._content_bytes)
-        parts: list[bytes] = []
-        while offset < end:
-            number = bisect_right(self._starts, offset) - 1  # of several that start here the last: the others are empty
-            start = self._starts[number]
-            take = min(end, start + self._sources[number].size) - offset
-            parts.append(self._read_one(number, offset - start, take))
-            offset += take
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = bytearray(max(min(length, self._content_bytes - offset), 0))
+        self.read_into(offset, memoryview(data))
+        return bytes(data)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill all of `buffer` (bytes, writable) with the content from `offset` on; blocking.
+
+        ValueError beyond the content's end. SourceChangedError if a file the bytes come from is not what it was
+        when it was scanned; then the buffer holds nothing of use.
+        """
+        length = len(buffer)
+        if offset < 0 or (length and offset + length > self._content_bytes):
+            raise ValueError(f"offset {offset}, length {length}")
+        sources, starts = self._sources, self._starts
+        place, end = offset, offset + length
+        number = bisect_right(starts, offset) - 1  # of several that start here the last: the others are empty
+        while place < end:
+            source, start = sources[number], starts[number]
+            stop = min(start + source.size, end)
+            if place < stop:
+                self._read_one(number, source, place - start, buffer[place - offset : stop - offset])
+                place = stop
+            number += 1
+
+    def hash_blocks(self, block_bytes: int, first: int, end: int) -> bytes:
+        """Return HASH_BYTES of SHA-256 for each block [first, end) of the content; blocking.
+
+        Block `n` begins at n * block_bytes and the last one may be shorter; ValueError for blocks that are not
+        in the content. SourceChangedError as with `read_into`: a hash is never of two versions of a file.
+        """
+        return hash_blocks(self.read_into, self._content_bytes, block_bytes, first, end)
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if any of the files was changed, replaced or removed since the scan."""
@@ -129,19 +152,23 @@ class OutgoingFiles:
     def _open(self, number: int) -> int:
         return os.open(self._sources[number].path, os.O_RDONLY | FILE_FLAGS)
 
-    def _read_one(self, number: int, offset: int, length: int) -> bytes:
-        source = self._sources[number]
+    def _read_one(self, number: int, source: _Source, offset: int, buffer: memoryview) -> None:
         try:
-            with self._descriptors.use(number) as descriptor:
-                data = read_at(descriptor, length, offset)
-                source.check(os.fstat(descriptor))  # after reading: what changed before is seen
+            if len(buffer) == source.size:  # nobody comes back for the rest of it: a folder's many small files
+                if self._descriptors.closed:
+                    raise ClosedError
+                descriptor = self._open(number)
+                try:
+                    source.fill(descriptor, offset, buffer)
+                finally:
+                    os.close(descriptor)
+            else:
+                with self._descriptors.use(number) as descriptor:
+                    source.fill(descriptor, offset, buffer)
         except ClosedError:
             raise ValueError("these files were closed") from None
         except OSError as error:
             raise source.changed() from error
-        if len(data) != length:
-            raise source.changed()
-        return data
 
     def _preview(self, entries: list[FileEntry], folders: list[str]) -> Preview:
         if self.kind == "file":
@@ -190,6 +217,16 @@ class _Source:
     @property
     def mtime_ms(self) -> int:
         return min(max(self.mtime_ns // 1_000_000, 0), 1 << 53)
+
+    def fill(self, descriptor: int, offset: int, buffer: memoryview) -> None:
+        """Read, then look: what changed before the reading is seen, and what changes later is by the next one.
+
+        Looking costs a microsecond, so it is done for every piece: that of 512 KiB takes fifty.
+        """
+        length = fill_at(descriptor, buffer, offset)
+        self.check(os.fstat(descriptor))
+        if length != len(buffer):
+            raise self.changed()
 
     def check(self, now: os.stat_result) -> None:
         same = (now.st_size, now.st_mtime_ns, now.st_ino) == (self.size, self.mtime_ns, self.inode)

@@ -27,7 +27,7 @@ from p2pnb.protocol.wire import Preview
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ArrayCodec", "is_from", "pack_memory", "unpack_memory"]
+__all__ = ["ArrayCodec", "is_from", "pack_columns", "pack_memory", "unpack_memory"]
 
 _OWN_BELOW_BYTES: Final = 64 * 1024  # smaller arrays are copied out, not to keep a large content alive
 
@@ -154,6 +154,13 @@ def pack_memory(array: np.ndarray[Any, Any]) -> tuple[bytes, Blob]:
     """Return the note and the memory of an array without objects."""
     note = ArrayNote("array", describe_dtype(array.dtype), list(array.shape), _is_fortran(array))
     return write_note(note), array_blob(array)
+
+
+def pack_columns(columns: Sequence[np.ndarray[Any, Any]]) -> tuple[bytes, Blob]:
+    """Return columns of one type and length, wherever each lies, as the note and memory of one array of them all."""
+    first = columns[0]
+    note = ArrayNote("array", describe_dtype(first.dtype), [len(first), len(columns)], fortran=True)
+    return write_note(note), tuple(piece for column in columns for piece in array_blob(column))
 
 
 def unpack_memory(note: bytes, buffer: memoryview) -> np.ndarray[Any, Any]:

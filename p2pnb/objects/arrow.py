@@ -65,18 +65,12 @@ class ArrowCodec(Codec):
 
     def encode(self, value: Any) -> Packed:
         import_pyarrow()
-        import pyarrow as pa
-
-        kind, schema, batches, rows = _take_apart(value)
-        extensions: dict[int, str] = {}
-        if isinstance(batches, pa.Table):
-            batches, extensions = _to_storage(batches)
-            schema = batches.schema
-        _refuse_empty_rows(schema, rows)
-        if isinstance(batches, pa.Table) and any(column.num_chunks > _MAX_CHUNKS for column in batches.columns):
-            batches = batches.combine_chunks()
-        stream = write_stream(schema, batches)
-        return Packed(write_note(ArrowNote(kind, rows, extensions)), [stream])
+        kind, table = _take_apart(value)
+        table, extensions = _to_storage(table)
+        _refuse_empty_rows(table)
+        if any(column.num_chunks > _MAX_CHUNKS for column in table.columns):
+            table = table.combine_chunks()
+        return Packed(write_note(ArrowNote(kind, table.num_rows, extensions)), [write_stream(table)])
 
     def check(self, note: bytes, lengths: Sequence[int]) -> None:
         parsed = read_note(note, ArrowNote)
@@ -152,20 +146,18 @@ def _first_cells(column: Any) -> list[str]:
     return cells
 
 
-def _take_apart(value: Any) -> tuple[str, pa.Schema, Any, int]:
-    """Return kind, schema, table or batches, and the number of rows."""
+def _take_apart(value: Any) -> tuple[str, pa.Table]:
+    """Return the kind, and the rows as a table."""
     import pyarrow as pa
 
     if isinstance(value, pa.Table):
-        return "Table", value.schema, value, value.num_rows
+        return "Table", value
     if isinstance(value, pa.RecordBatch):
-        return "RecordBatch", value.schema, pa.Table.from_batches([value]), value.num_rows
+        return "RecordBatch", pa.Table.from_batches([value])
     if isinstance(value, pa.RecordBatchReader):
-        table = value.read_all()
-        return "RecordBatchReader", table.schema, table, table.num_rows
+        return "RecordBatchReader", value.read_all()
     if isinstance(value, pa.ChunkedArray | pa.Array):
-        table = pa.table({"": value})
-        return "ChunkedArray" if isinstance(value, pa.ChunkedArray) else "Array", table.schema, table, len(value)
+        return "ChunkedArray" if isinstance(value, pa.ChunkedArray) else "Array", pa.table({"": value})
     try:
         if hasattr(value, "__arrow_c_stream__"):
             table = pa.table(value)
@@ -176,12 +168,13 @@ def _take_apart(value: Any) -> tuple[str, pa.Schema, Any, int]:
         raise NotSupportedError(
             f"{type(value).__qualname__} exports Arrow that pyarrow can't read ({error}); send a pyarrow.Table of it"
         ) from error
-    return "Table", table.schema, table, table.num_rows
+    return "Table", table
 
 
-def _refuse_empty_rows(schema: pa.Schema, rows: int) -> None:
+def _refuse_empty_rows(table: pa.Table) -> None:
     """Refuse what the receiver would take for a bomb: far more rows than bytes."""
-    if rows > MAX_EMPTY_ROWS and len(schema) and all(takes_no_bytes(field.type) for field in schema):
+    schema = table.schema
+    if table.num_rows > MAX_EMPTY_ROWS and len(schema) and all(takes_no_bytes(field.type) for field in schema):
         raise NotSupportedError("a table of nothing but empty columns is not sent at this length; send its length")
 
 

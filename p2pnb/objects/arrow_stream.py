@@ -13,7 +13,6 @@ A batch is as long as the source's own; splitting would cost a copy when the col
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from p2pnb.errors import CorruptDataError, NotSupportedError
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["read_stream", "write_stream"]
 
 _JOIN_BELOW_BYTES: Final = 32 * 1024
+_WASTE_BYTES: Final = 64 * 1024  # of buffers that view types share: less is not worth looking at
+_INLINE_BYTES: Final = 12  # text up to this length lies in the view itself
 MAX_EMPTY_ROWS: Final = 1 << 20  # rows that take no bytes
 MAX_ROWS: Final = 1 << 48
 
@@ -70,24 +71,82 @@ class _Pieces:
         return False
 
 
-def write_stream(schema: pa.Schema, batches: Iterable[pa.RecordBatch] | pa.Table) -> Blob:
-    """Return an Arrow IPC stream as views over the batches' own buffers; raises `NotSupportedError`."""
+def write_stream(table: pa.Table) -> Blob:
+    """Return an Arrow IPC stream as views over the table's own buffers; raises `NotSupportedError`."""
     import pyarrow as pa
 
-    check_types(schema)
+    check_types(table.schema)
+    table = _without_waste(table)
     pieces = _Pieces()
     options = pa.ipc.IpcWriteOptions(compression=None, emit_dictionary_deltas=False)
     try:
-        with pa.PythonFile(pieces, mode="w") as sink, pa.ipc.new_stream(sink, schema, options=options) as writer:
-            if isinstance(batches, pa.Table):
-                writer.write_table(batches)
-            else:
-                for batch in batches:
-                    writer.write_batch(batch)
+        with pa.PythonFile(pieces, mode="w") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+            writer.write_table(table)
     except pa.ArrowException as error:
         raise NotSupportedError(f"Arrow can't write this table ({error}); convert the column it names") from error
     pieces.flush()
     return tuple(pieces.found)
+
+
+# Rows of the view types point into buffers that a part of a column shares with the whole, and Arrow writes those
+# buffers in full: ten rows of a gigabyte would travel as a gigabyte, the other rows' text included.
+def _without_waste(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    for number, field in enumerate(table.schema):
+        dense = _without_views(field.type)
+        column = table.column(number)
+        if dense == field.type or not any(_wastes(chunk) for chunk in column.chunks):
+            continue
+        try:
+            column = column.cast(dense).cast(field.type)
+        except pa.ArrowNotImplementedError:  # lists as views: sent in full
+            continue
+        table = table.set_column(number, field, column)
+    return table
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_struct(kind):
+        return pa.struct([_field_without_views(kind.field(at)) for at in range(kind.num_fields)])
+    if types.is_list(kind):
+        return pa.list_(_field_without_views(kind.value_field))
+    if types.is_large_list(kind):
+        return pa.large_list(_field_without_views(kind.value_field))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_field_without_views(kind.value_field), kind.list_size)
+    return kind
+
+
+def _field_without_views(field: pa.Field) -> pa.Field:
+    return field.with_type(_without_views(field.type))
+
+
+def _wastes(array: pa.Array) -> bool:
+    import pyarrow as pa
+
+    kind, types = array.type, pa.types
+    if types.is_struct(kind):
+        return any(_wastes(part) for part in array.flatten())
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _wastes(array.flatten())
+    if not (types.is_string_view(kind) or types.is_binary_view(kind)):
+        return False
+    held = sum(buffer.size for buffer in array.buffers()[2:])
+    if held <= _WASTE_BYTES:
+        return False
+    import numpy as np
+
+    lengths = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset :: 4][: len(array)]
+    used = int(np.sum(lengths, where=lengths > _INLINE_BYTES, dtype=np.int64))
+    return bool(used < held * 3 // 4)
 
 
 def check_types(schema: pa.Schema) -> None:

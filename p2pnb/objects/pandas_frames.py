@@ -5,9 +5,10 @@ to look up, and it loses much (frequencies, unused categories, index kinds, miss
 say what each axis and column is, in a closed set of structs, and decoding builds exactly those with pandas' own
 validating constructors; no name from a peer is looked up except frequencies and time zones, each against a grammar.
 
-Columns of numpy types are views of the frame's own memory both ways: a received column lies, writable, on the received
-bytes. A frame that is one block of one type is sent as that block. Columns of Python objects go as text or bytes where
-they are nothing else, else as plain data, value by value.
+Columns of numpy types are views of the frame's own memory both ways: those of one type travel together as one array,
+wherever each of them lies here, and arrive as one block of pandas' own, writable, on the received bytes; so a wide
+frame is neither copied nor made of a thousand blocks. Columns of Python objects go as text or bytes where they are
+nothing else, else as plain data, value by value.
 
 Missing values stay what they are, bit by bit: integers under NaT, NaN payloads, None against NaN in object columns.
 """
@@ -20,11 +21,10 @@ from typing import Any
 
 from p2pnb.errors import CodecError, CorruptDataError, NotSupportedError
 from p2pnb.objects.arrays import is_from
-from p2pnb.objects.arrow import import_pyarrow
 from p2pnb.objects.codec import Codec, Packed, read_note, write_note
-from p2pnb.objects.pandas_notes import MAX_ROWS, Block, Columns, PandasNote
+from p2pnb.objects.pandas_notes import MAX_ROWS, Columns, PandasNote
 from p2pnb.objects.pandas_read import FrameReader
-from p2pnb.objects.pandas_write import FrameWriter, one_block
+from p2pnb.objects.pandas_write import FrameWriter
 from p2pnb.objects.plain import Registry
 from p2pnb.objects.preview import cell, describe_table
 from p2pnb.protocol.wire import MAX_PREVIEW_COLUMNS, MAX_PREVIEW_ROWS, Preview
@@ -52,7 +52,6 @@ class PandasCodec(Codec):
 
         if _is_missing(value):
             return Packed(write_note(PandasNote("NA" if value is pd.NA else "NaT", 0, [], Columns([]))))
-        import_pyarrow()
         kind = type(value).__name__
         if isinstance(value, _scalars()):
             kind, value = "scalar", pd.Series([value])
@@ -71,17 +70,11 @@ class PandasCodec(Codec):
         axis = writer.axis(value.index)
         if isinstance(value, pd.Series):
             label = "of the series" if value.name is None else value.name
-            data: Block | Columns = Columns([writer.values(value.array, label)])
+            data = Columns([writer.values(value.array, label)])
             note = PandasNote(kind, len(value), [axis], data, writer.name(value.name), attrs, unique)
             return Packed(write_note(note), writer.close())
         columns = writer.axis(value.columns)
-        block = one_block(value)
-        if block is not None:
-            data = Block(writer.memory(block))
-        else:
-            labels = value.columns.tolist()
-            data = Columns([writer.values(value.iloc[:, at].array, label) for at, label in enumerate(labels)])
-        note = PandasNote("DataFrame", len(value), [axis, columns], data, b"", attrs, unique)
+        note = PandasNote("DataFrame", len(value), [axis, columns], writer.frame(value), b"", attrs, unique)
         return Packed(write_note(note), writer.close())
 
     @staticmethod
@@ -102,8 +95,6 @@ class PandasCodec(Codec):
     def decode(self, note: bytes, buffers: Sequence[memoryview]) -> object:
         self.check(note, [len(buffer) for buffer in buffers])
         parsed = read_note(note, PandasNote)
-        if parsed.rows:
-            import_pyarrow()
         try:
             import pandas  # noqa: F401
         except ImportError:

@@ -13,6 +13,7 @@ from p2pnb.objects.pandas_notes import (
     Axis,
     Block,
     Categories,
+    Columns,
     Extension,
     Flat,
     Labels,
@@ -20,10 +21,10 @@ from p2pnb.objects.pandas_notes import (
     Multi,
     Objects,
     PandasNote,
+    Part,
     Periods,
     Plain,
     Range,
-    Raw,
     Values,
     Zoned,
 )
@@ -33,6 +34,7 @@ from p2pnb.objects.preview import cell
 from p2pnb.objects.zones import build_zone
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 __all__ = ["as_table"]
@@ -42,7 +44,7 @@ def as_table(note: PandasNote, buffers: Sequence[memoryview], registry: Registry
     """Return the columns as a table, the index first unless it only counts; raises `NotSupportedError`."""
     import pyarrow as pa
 
-    reader = _Columns(Streams(buffers), registry)
+    reader = _Reader(Streams(buffers), registry)
     names: list[str] = []
     columns: list[Any] = []
     for number, (label, column) in enumerate(reader.index(note.axes[0])):
@@ -52,10 +54,10 @@ def as_table(note: PandasNote, buffers: Sequence[memoryview], registry: Registry
         block = reader.streams.memory(note.data.memory)
         if block.ndim != 2 or len(note.axes) != 2:
             raise CorruptDataError("the received frame's block has another shape than announced")
-        columns += [pa.array(block[:, at]) for at in range(block.shape[1])]
+        columns += [_numbers(block[:, at]) for at in range(block.shape[1])]
         names += reader.labels(note.axes[1], block.shape[1])
     else:
-        columns += [reader.column(values) for values in note.data.values]
+        columns += reader.columns(note.data)
         one = [cell(reader.plain(note.name)) if note.name else "value"]
         many = note.kind == "DataFrame"
         names += reader.labels(note.axes[1], len(note.data.values)) if many else one[: len(note.data.values)]
@@ -64,7 +66,7 @@ def as_table(note: PandasNote, buffers: Sequence[memoryview], registry: Registry
     return pa.table(columns, names=names)
 
 
-class _Columns:
+class _Reader:
     def __init__(self, streams: Streams, registry: Registry) -> None:
         self.streams = streams
         self.registry = registry
@@ -99,9 +101,10 @@ class _Columns:
             case Multi():
                 names, found = self.plain(axis.names), []
                 for name, level, codes in zip(names, axis.levels, axis.codes, strict=True):
-                    if not isinstance(codes, Raw):
+                    if not isinstance(codes, Memory):
                         raise CorruptDataError("a received index has codes that are no integers")
-                    found.append(("" if name is None else cell(name), self._coded(self._level(level), codes)))
+                    places = self.streams.memory(codes)
+                    found.append(("" if name is None else cell(name), _coded(self._level(level), places)))
                 return found
 
     def _name(self, data: bytes) -> str:
@@ -116,41 +119,45 @@ class _Columns:
         joined = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
         return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
 
-    def _coded(self, level: Any, raw: Raw) -> pa.Array:
-        import numpy as np
-        import pyarrow as pa
-
-        kind = str(self.streams.column(raw.stream, raw.at).type)
-        if kind not in ("int8", "int16", "int32", "int64"):
-            raise CorruptDataError("a received column of codes has no integers")
-        codes = self.streams.numbers(raw.stream, raw.at, np.dtype(kind))
-        array = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), level)
-        array.validate(full=True)
-        return array
+    def columns(self, data: Columns) -> list[Any]:
+        blocks = [self.streams.memory(memory) for memory in data.blocks]
+        found: list[Any] = []
+        for values in data.values:
+            if isinstance(values, Part):
+                if not 0 <= values.block < len(blocks) or blocks[values.block].ndim != 2:
+                    raise CorruptDataError("the received frame refers to a column that did not arrive")
+                if not 0 <= values.at < blocks[values.block].shape[1]:
+                    raise CorruptDataError("the received frame refers to a column that did not arrive")
+                found.append(_numbers(blocks[values.block][:, values.at]))
+            else:
+                found.append(self.column(values))
+        return found
 
     def column(self, values: Values) -> Any:
         import numpy as np
         import pyarrow as pa
 
         match values:
-            case Raw():
-                array = self.streams.raw(values)
-                return pa.array(array, from_pandas=array.dtype.kind in "mM")
             case Memory():
                 array = self.streams.memory(values)
-                if array.dtype.kind in "biufmM" and array.dtype.itemsize <= 8 and array.ndim == 1:
-                    return pa.array(array.astype(array.dtype.newbyteorder("=")))
+                if array.ndim == 1:
+                    return _numbers(array)
             case Zoned():
                 zone = msgspec.msgpack.decode(values.zone, type=list)
                 build_zone(zone)  # refuses what is no zone
-                ticks = self.streams.numbers(values.stream, values.at, np.dtype("i8"))
+                column = self.streams.column(values.stream, values.at)
+                ticks = self.streams.numbers(values.stream, column, np.dtype("i8"))
                 name = "UTC" if zone[0] not in ("zoneinfo", "pytz") else zone[1]
                 if values.unit in ("s", "ms", "us", "ns"):
                     return pa.array(ticks.view(f"M8[{values.unit}]")).cast(pa.timestamp(values.unit, name))
             case Extension() | Objects():
                 return self.streams.column(values.stream, values.at)
             case Categories():
-                return self._coded(self._level(values.index), Raw(values.stream, values.at, ""))
+                column = self.streams.column(values.stream, values.at)
+                if str(column.type) not in ("int8", "int16", "int32", "int64"):
+                    raise CorruptDataError("a received column of codes has no integers")
+                codes = self.streams.numbers(values.stream, column, np.dtype(str(column.type)))
+                return _coded(self._level(values.index), codes)
             case Plain():
                 parts = [self.streams.buffer(values.buffer + number) for number in range(max(values.count, 1))]
                 try:
@@ -161,5 +168,24 @@ class _Columns:
                 warnings.warn(
                     "a column of periods arrives as their numbers, since pandas is not installed", stacklevel=6
                 )
-                return pa.array(self.streams.numbers(values.stream, values.at, np.dtype("i8")))
+                column = self.streams.column(values.stream, values.at)
+                return pa.array(self.streams.numbers(values.stream, column, np.dtype("i8")))
         raise NotSupportedError("a column of this frame needs pandas; install pandas (pip install pandas)")
+
+
+def _numbers(array: np.ndarray[Any, Any]) -> pa.Array:
+    import pyarrow as pa
+
+    if array.dtype.kind not in "biufmM" or array.dtype.itemsize > 8:
+        raise NotSupportedError("a column of this frame needs pandas; install pandas (pip install pandas)")
+    return pa.array(array.astype(array.dtype.newbyteorder("="), copy=False), from_pandas=array.dtype.kind in "mM")
+
+
+def _coded(level: Any, codes: np.ndarray[Any, Any]) -> pa.Array:
+    import pyarrow as pa
+
+    if codes.ndim != 1 or codes.dtype.kind != "i":
+        raise CorruptDataError("a received index has codes that are no integers")
+    array = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), level)
+    array.validate(full=True)
+    return array

@@ -1,6 +1,7 @@
 """How a pandas object is described: a closed set of structs for columns, axes and frames.
 
-`stream` and `buffer` are numbers of buffers, `at` is a column's place in a stream's table.
+`stream` and `buffer` are numbers of buffers, `at` is a column's place in a stream's table. Every buffer, and every
+column of a stream, is referred to once: what is expanded on arrival is thereby bounded by what arrives.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ __all__ = [
     "Multi",
     "Objects",
     "PandasNote",
+    "Part",
     "Periods",
     "Plain",
     "Range",
-    "Raw",
     "Sparse",
     "Values",
     "Zoned",
@@ -39,16 +40,8 @@ FREQUENCY: Final = re.compile(r"-?\d{0,9}[A-Za-z]{1,6}(?:-[A-Z]{3}(?:-[A-Z]{3})?
 MAX_ROWS: Final = 2**53
 
 
-class Raw(msgspec.Struct, frozen=True, array_like=True, tag="raw"):
-    """numpy values in the stream's column `at`, seen as a type of the same width."""
-
-    stream: int
-    at: int
-    code: str
-
-
 class Memory(msgspec.Struct, frozen=True, array_like=True, tag="memory"):
-    """numpy values of a type Arrow lacks (complex, long double): a buffer of their own."""
+    """numpy values: a buffer of their own, described by the note of an array."""
 
     note: bytes
     buffer: int
@@ -115,7 +108,14 @@ class Plain(msgspec.Struct, frozen=True, array_like=True, tag="plain"):
     count: int
 
 
-Values = Raw | Memory | Zoned | Extension | Categories | Periods | Intervals | Sparse | Objects | Plain
+class Part(msgspec.Struct, frozen=True, array_like=True, tag="part"):
+    """Column `at` of the frame's block `block`; every column of a block is used once, in order."""
+
+    block: int
+    at: int
+
+
+Values = Memory | Part | Zoned | Extension | Categories | Periods | Intervals | Sparse | Objects | Plain
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True, tag="range"):
@@ -156,7 +156,10 @@ class Block(msgspec.Struct, frozen=True, array_like=True, tag="block"):
 
 
 class Columns(msgspec.Struct, frozen=True, array_like=True, tag="columns"):
+    """Columns one by one; those of one numpy type lie together in a block, a two-dimensional array."""
+
     values: list[Values]
+    blocks: list[Memory] = []
 
 
 class PandasNote(msgspec.Struct, frozen=True, array_like=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -22,10 +22,10 @@ from p2pnb.objects.pandas_notes import (
     Multi,
     Objects,
     PandasNote,
+    Part,
     Periods,
     Plain,
     Range,
-    Raw,
     Sparse,
     Values,
     Zoned,
@@ -78,11 +78,7 @@ class FrameReader:
             else:
                 if len(note.data.values) != len(columns):
                     raise CorruptDataError("the received frame has another number of columns than names")
-                parts = {at: self.series(values, index) for at, values in enumerate(note.data.values)}
-                found = pd.DataFrame(parts, index=index, columns=range(len(columns)), copy=False)
-                del parts
-                if len(columns) > _SPLIT_FROM_COLUMNS:
-                    found = found.copy()
+                found = self.frame(note.data, index)
             found.columns = columns
         if note.attrs:
             attrs = self.plain(note.attrs)
@@ -92,6 +88,39 @@ class FrameReader:
         if note.unique_labels:
             found = found.set_flags(allows_duplicate_labels=False)
         return found
+
+    def frame(self, data: Columns, index: pd.Index[Any]) -> pd.DataFrame:
+        """Return the columns, numbered: blocks as blocks, so that nothing is copied to make the frame one."""
+        import pandas as pd
+
+        places: list[list[int]] = [[] for _ in data.blocks]
+        others: dict[int, Any] = {}
+        for place, values in enumerate(data.values):
+            if not isinstance(values, Part):
+                others[place] = self.series(values, index)
+            elif 0 <= values.block < len(places) and values.at == len(places[values.block]):
+                places[values.block].append(place)
+            else:
+                raise CorruptDataError("the received frame refers to a column that did not arrive")
+        found = []
+        for memory, at in zip(data.blocks, places, strict=True):
+            block = self.streams.memory(memory)
+            if block.shape != (len(index), len(at)) or block.dtype.kind not in "biufcmM":
+                raise CorruptDataError("the received frame's block has another shape than announced")
+            found.append(pd.DataFrame(block, index=index, columns=at, copy=False))
+        if others or not found:
+            rest = pd.DataFrame(others, index=index, columns=list(others), copy=False)
+            if sum(column.dtype == object for column in others.values()) > _SPLIT_FROM_COLUMNS:
+                rest = rest.copy()  # joins the columns of references to objects; what they refer to stays
+            found.append(rest)
+        if len(found) == 1:
+            return found[0]
+        without_copy: dict[str, Any] = {} if pd.__version__.split(".")[0] != "2" else {"copy": False}
+        joined = pd.concat(found, axis=1, **without_copy)
+        order = sorted(range(joined.shape[1]), key=joined.columns.tolist().__getitem__)
+        if order != list(range(len(order))):
+            joined = joined.iloc[:, order]
+        return cast("pd.DataFrame", joined)
 
     def series(self, values: Values, index: pd.Index[Any]) -> pd.Series[Any]:
         import pandas as pd
@@ -109,8 +138,6 @@ class FrameReader:
         import pandas as pd
 
         match values:
-            case Raw():
-                return self.streams.raw(values)
             case Memory():
                 return self._memory(values)
             case Zoned():
@@ -118,10 +145,10 @@ class FrameReader:
             case Extension():
                 return self._extension(values)
             case Categories():
-                codes = self._codes(Raw(values.stream, values.at, ""))
+                codes = self._codes(values)
                 return pd.Categorical.from_codes(codes, self.axis(values.index, depth + 1), ordered=values.ordered)
             case Periods():
-                ordinals = self._codes(Raw(values.stream, values.at, "<i8"))
+                ordinals = self._ticks(values)
                 return pd.arrays.PeriodArray(ordinals, dtype=_period_type(values.freq))
             case Intervals():
                 left, right = self.axis(values.left, depth + 1), self.axis(values.right, depth + 1)
@@ -133,15 +160,26 @@ class FrameReader:
                 return self._objects(values)
             case Plain():
                 return _object_array(self._plain_list(values))
+            case Part():
+                raise CorruptDataError("a received index is of an unknown type")
 
-    def _codes(self, raw: Raw) -> np.ndarray[Any, Any]:
+    def _codes(self, values: Categories) -> np.ndarray[Any, Any]:
         """Return integers of the width the column itself has."""
         import numpy as np
 
-        kind = str(self.streams.column(raw.stream, raw.at).type)
-        if kind not in ("int8", "int16", "int32", "int64") or (raw.code and np.dtype(raw.code).name != kind):
+        column = self.streams.column(values.stream, values.at)
+        kind = str(column.type)
+        if kind not in ("int8", "int16", "int32", "int64") or column.null_count:
             raise CorruptDataError("a received column of codes has no integers")
-        return self.streams.numbers(raw.stream, raw.at, np.dtype(kind))
+        return self.streams.numbers(values.stream, column, np.dtype(kind))
+
+    def _ticks(self, values: Zoned | Periods) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        column = self.streams.column(values.stream, values.at)
+        if column.null_count:
+            raise CorruptDataError("a received column of times has gaps")
+        return self.streams.numbers(values.stream, column, np.dtype("i8"))
 
     def _memory(self, values: Memory) -> np.ndarray[Any, Any]:
         array = self.streams.memory(values)
@@ -150,7 +188,6 @@ class FrameReader:
         return array
 
     def _zoned(self, values: Zoned) -> Any:
-        import numpy as np
         import pandas as pd
 
         if values.unit not in _UNITS:
@@ -158,10 +195,10 @@ class FrameReader:
         zone = msgspec.msgpack.decode(values.zone, type=list)
         unit: Any = values.unit
         dtype = pd.DatetimeTZDtype(unit, build_zone(zone))
-        ticks = self.streams.numbers(values.stream, values.at, np.dtype("i8")).view(f"M8[{values.unit}]")
-        return pd.Series(ticks, copy=False).dt.tz_localize("UTC").astype(dtype).array
+        return pd.array(self._ticks(values), dtype=dtype, copy=False)  # integers are instants, whatever the zone
 
     def _extension(self, values: Extension) -> Any:
+        import numpy as np
         import pandas as pd
 
         column = self.streams.column(values.stream, values.at)
@@ -173,7 +210,14 @@ class FrameReader:
         arrow = {"boolean": "bool", "Float32": "float", "Float64": "double"}.get(values.name, values.name.lower())
         if str(column.type) not in (("string", "large_string") if values.name.startswith("str") else (arrow,)):
             raise CorruptDataError("a received column is not of the type its description names")
-        return dtype.__from_arrow__(column)
+        if values.name.startswith("str"):
+            return dtype.__from_arrow__(column)
+        if values.name == "boolean":
+            data = self.streams.bits(column, 1)
+        else:
+            data = self.streams.numbers(values.stream, column, dtype.numpy_dtype)
+        missing = ~self.streams.bits(column, 0) if column.null_count else np.zeros(len(column), dtype=bool)
+        return dtype.construct_array_type()(data, missing, copy=False)
 
     def _sparse(self, values: Sparse) -> Any:
         import numpy as np

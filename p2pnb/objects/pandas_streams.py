@@ -1,4 +1,8 @@
-"""The buffers of a received pandas object: parsed and validated once, then columns as arrays on the received memory."""
+"""The buffers of a received pandas object: parsed and validated once, then columns as arrays on the received memory.
+
+Every buffer and every column is given out once. Some take many times their bytes once they are Python objects, and a
+description that named one of them a thousand times would have that memory taken a thousand times.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from p2pnb.errors import CorruptDataError
 from p2pnb.objects.arrays import unpack_memory
+from p2pnb.objects.arrow import import_pyarrow
 from p2pnb.objects.arrow_stream import read_stream
-from p2pnb.objects.dtypes import Dtype, build_dtype
-from p2pnb.objects.pandas_notes import Memory, Raw
+from p2pnb.objects.pandas_notes import Memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,15 +26,18 @@ class Streams:
     """The buffers of a received frame: streams parsed and validated once, arrays checked against their notes."""
 
     def __init__(self, buffers: Sequence[memoryview]) -> None:
-        self.buffers = buffers
-        self._tables: dict[int, Any] = {}
+        self._buffers = buffers
+        self._tables: dict[int, pa.Table] = {}
+        self._taken: set[int | tuple[int, int]] = set()
 
     def buffer(self, number: int) -> memoryview:
-        if not 0 <= number < len(self.buffers):
+        if not 0 <= number < len(self._buffers):
             raise CorruptDataError("the received frame refers to a part that did not arrive")
-        return self.buffers[number]
+        self._take(number)
+        return self._buffers[number]
 
     def column(self, number: int, at: int) -> pa.ChunkedArray:
+        import_pyarrow()
         import pyarrow as pa
 
         if number not in self._tables:
@@ -39,17 +46,17 @@ class Streams:
         table = self._tables[number]
         if not 0 <= at < table.num_columns:
             raise CorruptDataError("the received frame lacks a column")
+        self._take((number, at))
         return table.column(at)
 
-    def numbers(self, number: int, at: int, carrier: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Return a column without nulls as an array on the received memory, writable if that is."""
+    def numbers(self, number: int, column: pa.ChunkedArray, carrier: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Return a column of stream `number` on the received memory, writable if that is; under nulls, anything."""
         import numpy as np
         import pyarrow as pa
 
-        column = self.column(number, at)
-        if column.type != pa.from_numpy_dtype(carrier) or column.null_count:
+        if column.type != pa.from_numpy_dtype(carrier):
             raise CorruptDataError("a received column is not of the type its description names")
-        base = self.buffer(number)
+        base = self._buffers[number]  # pyarrow's own buffers over it are read-only
         origin = pa.py_buffer(base).address
         found = []
         for chunk in column.chunks:
@@ -60,22 +67,38 @@ class Streams:
             if not 0 <= start <= len(base) - len(chunk) * carrier.itemsize:
                 raise CorruptDataError("a received column lies outside its stream")
             found.append(np.frombuffer(base, dtype=carrier, count=len(chunk), offset=start))
-        if not found:
-            return np.empty(0, dtype=carrier)
-        array: np.ndarray[Any, Any] = found[0] if len(found) == 1 else np.concatenate(found)
-        return array if array.flags.writeable else array.copy()
+        return _joined(found, carrier)
+
+    @staticmethod
+    def bits(column: pa.ChunkedArray, which: int) -> np.ndarray[Any, Any]:
+        """Return bits as truth values: a validated column's validity (`which` 0), or its truth values (1)."""
+        import numpy as np
+
+        found = []
+        for chunk in column.chunks:
+            data = chunk.buffers()[which]
+            if len(chunk) and data is None:  # no bitmap: everything is there
+                found.append(np.ones(len(chunk), dtype=bool))
+            elif len(chunk):
+                first, start = divmod(chunk.offset, 8)
+                packed = np.frombuffer(data, dtype=np.uint8, offset=first, count=(start + len(chunk) + 7) // 8)
+                every = np.unpackbits(packed, count=start + len(chunk), bitorder="little")
+                found.append(every[start:].view(bool))
+        return _joined(found, np.dtype(bool))
 
     def memory(self, memory: Memory) -> np.ndarray[Any, Any]:
         return unpack_memory(memory.note, self.buffer(memory.buffer))
 
-    def raw(self, raw: Raw) -> np.ndarray[Any, Any]:
-        import numpy as np
+    def _take(self, part: int | tuple[int, int]) -> None:
+        if part in self._taken:
+            raise CorruptDataError("the received frame uses one part for several columns")
+        self._taken.add(part)
 
-        dtype = build_dtype(Dtype(raw.code))
-        if dtype.kind not in "biufmM" or dtype.itemsize > 8 or not dtype.isnative:
-            raise CorruptDataError("a received column is of an unknown type")
-        carrier = np.dtype({"b": "u1", "m": "i8", "M": "i8"}.get(dtype.kind, dtype.str))
-        array = self.numbers(raw.stream, raw.at, carrier)
-        if dtype.kind == "b" and array.size and array.max() > 1:
-            raise CorruptDataError("a received column has truth values that are neither true nor false")
-        return array.view(dtype)
+
+def _joined(found: list[np.ndarray[Any, Any]], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    if not found:
+        return np.empty(0, dtype=dtype)
+    array: np.ndarray[Any, Any] = found[0] if len(found) == 1 else np.concatenate(found)
+    return array if array.flags.writeable else array.copy()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from p2pnb.errors import NotSupportedError
-from p2pnb.objects.arrays import pack_memory
+from p2pnb.objects.arrays import pack_columns, pack_memory
+from p2pnb.objects.arrow import import_pyarrow
 from p2pnb.objects.arrow_stream import write_stream
 from p2pnb.objects.codec import Blob
 from p2pnb.objects.pandas_notes import (
     FREQUENCY,
     Axis,
+    Block,
     Categories,
+    Columns,
     Extension,
     Flat,
     Intervals,
@@ -21,10 +24,10 @@ from p2pnb.objects.pandas_notes import (
     Memory,
     Multi,
     Objects,
+    Part,
     Periods,
     Plain,
     Range,
-    Raw,
     Sparse,
     Values,
     Zoned,
@@ -39,7 +42,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["FrameWriter", "one_block"]
+__all__ = ["FrameWriter"]
+
+_NUMBERS: Final = "biufcmM"  # kinds of numpy types whose memory travels as it is
+_PLAIN_ARRAY_BYTES: Final = 64 * 1024  # below that, copying costs less than finding out how not to
 
 
 class FrameWriter:
@@ -67,11 +73,13 @@ class FrameWriter:
         return Memory(note, self.buffer(blob))
 
     def close(self) -> list[Blob]:
+        if not self._streams:
+            return self.buffers
         import pyarrow as pa
 
         for number, columns in self._streams.values():
             table = pa.table(columns, names=[str(at) for at in range(len(columns))])
-            self.buffers[number] = write_stream(table.schema, table)
+            self.buffers[number] = write_stream(table)
         return self.buffers
 
     def plain(self, value: object) -> bytes:
@@ -83,6 +91,47 @@ class FrameWriter:
 
     def name(self, value: object) -> bytes:
         return b"" if value is None else self.plain(value)
+
+    # frames
+    def frame(self, frame: pd.DataFrame) -> Block | Columns:
+        """Return the columns: those of one numpy type together, as they lie in memory, the others one by one."""
+        import numpy as np
+
+        groups: dict[np.dtype[Any], list[int]] = {}
+        kinds = frame.dtypes.tolist()
+        for at, kind in enumerate(kinds):
+            if isinstance(kind, np.dtype) and kind.kind in _NUMBERS:
+                groups.setdefault(kind, []).append(at)
+        if len(groups) == 1 and len(next(iter(groups.values()))) == len(kinds):
+            return Block(self._block(frame))
+        found: dict[int, Values] = {}
+        blocks: list[Memory] = []
+        for places in groups.values():
+            if len(places) == 1:
+                found[places[0]] = self.memory(np.asarray(frame.iloc[:, places[0]].array))
+            else:
+                found.update({place: Part(len(blocks), at) for at, place in enumerate(places)})
+                blocks.append(self._block(frame.iloc[:, places]))
+        labels = frame.columns
+        values = [
+            found[at] if at in found else self.values(frame.iloc[:, at].array, labels[at]) for at in range(len(kinds))
+        ]
+        return Columns(values, blocks)
+
+    def _block(self, frame: pd.DataFrame) -> Memory:
+        """Return columns of one type as one array; pandas may hold them in one block or in many."""
+        import numpy as np
+
+        rows, width = frame.shape
+        if rows * width * frame.dtypes.iloc[0].itemsize <= _PLAIN_ARRAY_BYTES or _is_one_block(frame):
+            array = np.asarray(frame.to_numpy(copy=False))
+            if array.flags.c_contiguous or array.flags.f_contiguous:
+                return self.memory(array)
+            columns = list(array.T)
+        else:
+            columns = [np.asarray(frame.iloc[:, at].array) for at in range(width)]
+        note, blob = pack_columns(columns)
+        return Memory(note, self.buffer(blob))
 
     # values
     def values(self, array: Any, label: object) -> Values:
@@ -98,7 +147,6 @@ class FrameWriter:
     def _values(self, array: Any, label: object) -> Values:
         import numpy as np
         import pandas as pd
-        import pyarrow as pa
 
         dtype = array.dtype
         if type(array) is pd.arrays.NumpyExtensionArray:  # a subclass is pandas' text
@@ -106,6 +154,9 @@ class FrameWriter:
             dtype = array.dtype
         if isinstance(dtype, np.dtype):
             return self._numpy(np.asarray(array), dtype)
+        import_pyarrow()
+        import pyarrow as pa
+
         kind = type(dtype)
         if kind is pd.DatetimeTZDtype:
             ticks = pa.array(array.tz_convert(None).to_numpy(copy=False).view("i8"), from_pandas=False)
@@ -134,18 +185,12 @@ class FrameWriter:
         raise NotSupportedError(f"the type {dtype} can't be sent; convert it with astype to one of pandas' own types")
 
     def _numpy(self, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Values:
-        import pyarrow as pa
-
-        if dtype.kind == "O":
-            return self._objects(array)
-        if dtype.kind in "biufmM" and dtype.itemsize <= 8 and dtype.isnative:
-            carrier = {"b": "u1", "m": "i8", "M": "i8"}.get(dtype.kind, dtype.str)
-            return Raw(*self.column(pa.array(array.view(carrier), from_pandas=False)), dtype.str)
-        return self.memory(array)
+        return self._objects(array) if dtype.kind == "O" else self.memory(array)
 
     def _objects(self, array: np.ndarray[Any, Any]) -> Values:
         import datetime as dt
 
+        import_pyarrow()
         import pyarrow as pa
 
         values = array.tolist()
@@ -218,17 +263,10 @@ def _short_labels(index: Any) -> tuple[list[str], str] | None:
     return None
 
 
-def one_block(frame: pd.DataFrame) -> np.ndarray[Any, Any] | None:
-    """Return the frame's memory if it is one two-dimensional block of numbers, else None; never copies the frame."""
+def _is_one_block(frame: pd.DataFrame) -> bool:
+    """Say whether columns of one type lie in one array, so that asking for that array copies nothing."""
     import numpy as np
 
-    kinds = set(frame.dtypes)
-    if len(kinds) != 1 or not len(frame) or not isinstance(kind := kinds.pop(), np.dtype) or kind.kind not in "biufcmM":
-        return None
     top = frame.iloc[:1]
-    if frame.shape[1] > 1:
-        row, last = top.to_numpy(copy=False), top.iloc[:, frame.shape[1] - 1].to_numpy(copy=False)
-        if not np.may_share_memory(row, last) or not np.may_share_memory(row, top.iloc[:, 0].to_numpy(copy=False)):
-            return None
-    array = np.asarray(frame.to_numpy(copy=False))
-    return array if array.flags.c_contiguous or array.flags.f_contiguous else None
+    row, width = top.to_numpy(copy=False), frame.shape[1]
+    return all(np.may_share_memory(row, top.iloc[:, at].to_numpy(copy=False)) for at in {0, width - 1})

@@ -173,7 +173,7 @@ class PolarsCodec(Codec):
         if frame.height > MAX_EMPTY_ROWS and kinds and all(_may_be_empty(kind) for kind in kinds):
             raise NotSupportedError("a frame of nothing but empty columns is not sent at this length; send its length")
         table = _bare(frame.to_arrow(compat_level=pl.CompatLevel.newest()))
-        return Packed(write_note(PolarsNote(series, frame.height, kinds)), [write_stream(table.schema, table)])
+        return Packed(write_note(PolarsNote(series, frame.height, kinds)), [write_stream(table)])
 
     def check(self, note: bytes, lengths: Sequence[int]) -> None:
         if len(lengths) != 1 or read_note(note, PolarsNote).rows < 0:

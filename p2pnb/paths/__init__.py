@@ -41,6 +41,10 @@ class Connection(Protocol):
     high_water: int  # bytes; above this, bulk waits for `buffer_low`
 
     @property
+    def engine(self) -> str:
+        """What is behind it, where there is a choice: "aiortc", "libwebrtc", or ""."""
+
+    @property
     def buffered(self) -> int:
         """Bytes given to `send` that have not left this process."""
 

@@ -35,6 +35,7 @@ class RelayConnection:
     """One opening of the relay path to one peer."""
 
     transport = "relay"
+    engine = ""
     high_water = 4 * CHUNK_BYTES_RELAY  # chat waits behind at most this much of our own bulk
 
     def __init__(self, hub: PayloadSender, peer_id: bytes) -> None:

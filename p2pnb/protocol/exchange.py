@@ -12,8 +12,8 @@ window beyond what has landed on its disk or in its memory. Chunks take any path
 unacknowledged ranges are known and go back to be sent again when it is lost. Bytes that come twice are
 dropped before the caller sees them.
 
-Before it accepts, a receiver that holds a part of such a thing may ask for block hashes (AskHashes) and then
-accept with the ranges it has. A transfer accepted *on request* sends only what Want names, has no Finish, and
+A receiver that holds a part of such a thing may ask for block hashes (AskHashes) once it knows the head, and then
+acknowledge the ranges it has. A transfer accepted *on request* sends only what Want names, has no Finish, and
 ends when the receiver says Complete: so several peers serve one receiver. Either side may pause a transfer.
 
 What a peer can't do in its role raises ProtocolError; what merely crossed an ending on its way is ignored.
@@ -260,6 +260,7 @@ class Exchange:
         self._waiting_offers: deque[Offer] = deque()  # the peer would decline more than MAX_OPEN_TRANSFERS
         self._announced: set[int] = set()  # outgoing transfers whose offer was sent
         self._events: deque[ExchangeEvent] = deque()
+        self.acknowledged_in_all = 0  # bytes of all outgoing transfers, ended ones included
 
     # ── sending side ────────────────────────────────────────────────────────────────────────────────
     def next_transfer(self) -> int:
@@ -323,7 +324,6 @@ class Exchange:
         out = self._outgoing.get(transfer)
         if out is not None and out.hashes_asked is not None:
             block_bytes, _ = out.hashes_asked
-            out.hashes_asked = None
             self._frames.append(Hashes(transfer, block_bytes, digests))
 
     def finish(self, transfer: int) -> None:
@@ -341,9 +341,9 @@ class Exchange:
 
     # ── receiving side ──────────────────────────────────────────────────────────────────────────────
     def ask_hashes(self, transfer: int, block_bytes: int, blocks: list[tuple[int, int]]) -> None:
-        """Ask the sender of an offer for the hashes of blocks [first, end) of its content, MAX_HASHES in all."""
+        """Ask for the hashes of blocks [first, end) of the content: MAX_HASHES, once, before the window opens."""
         inc = self._incoming.get(transfer)
-        if inc is not None and inc.phase is _Phase.OFFERED:
+        if inc is not None and not inc.window_open:
             inc.hashes_asked = (block_bytes, sum(end - first for first, end in blocks))
             self._frames.append(AskHashes(transfer, block_bytes, blocks))
 
@@ -381,6 +381,15 @@ class Exchange:
         if inc is not None and inc.phase is _Phase.MOVING and not inc.finished:
             inc.window_open = True
             self._report(transfer, inc)
+
+    def have(self, transfer: int, ranges: list[tuple[int, int]]) -> None:
+        """These ranges of the stream are in their place from an earlier try; the sender hears of it with the window."""
+        inc = self._incoming.get(transfer)
+        if inc is not None and inc.phase is _Phase.MOVING and not inc.window_open:
+            for start, end in ranges:
+                inc.arrived.add(start, end)
+                inc.landed.add(start, end)
+                inc.unreported.add(start, end)
 
     def want(self, transfer: int, ranges: list[tuple[int, int]]) -> None:
         """Ask for these ranges of a transfer taken `on_request`; ones that arrived before may be asked for again."""
@@ -594,11 +603,13 @@ class Exchange:
         if out.phase is _Phase.OFFERED:
             raise ProtocolError("bytes acknowledged that were never sent")
         _check_ranges(frame.ranges, out.size)
+        before = out.acked.total
         for start, end in frame.ranges:
             out.acked.add(start, end)
             out.to_send.remove(start, end)
             for flying in out.in_flight.values():
                 flying.remove(start, end)
+        self.acknowledged_in_all += out.acked.total - before
         if len(out.acked) > MAX_GAPS:
             raise ProtocolError("transfer acknowledged in too many scattered pieces")
         out.credit = _checked_credit(frame.credit, out)
@@ -639,8 +650,8 @@ class Exchange:
         content = out.size - out.head
         last = max((end for _, end in frame.blocks), default=0)
         fits = all(0 <= first < end for first, end in frame.blocks) and (last - 1) * frame.block_bytes < content
-        if out.phase is not _Phase.OFFERED or out.hashes_asked is not None:
-            raise ProtocolError("hashes asked for out of turn")
+        if out.phase not in (_Phase.OFFERED, _Phase.MOVING) or out.hashes_asked is not None:
+            raise ProtocolError("hashes asked for out of turn")  # once: they cost the sender a reading
         if not fits or not 0 < count <= MAX_HASHES or frame.block_bytes < 1 or len(frame.blocks) > MAX_HASHES:
             raise ProtocolError("hashes of impossible blocks asked for")
         out.hashes_asked = (frame.block_bytes, count)
@@ -650,7 +661,7 @@ class Exchange:
         inc = self._incoming.get(frame.transfer)
         if inc is None:
             return
-        if inc.hashes_asked is None or inc.phase is not _Phase.OFFERED:
+        if inc.hashes_asked is None:
             raise ProtocolError("hashes that nobody asked for")
         block_bytes, count = inc.hashes_asked
         inc.hashes_asked = None

@@ -252,7 +252,7 @@ class Pause(msgspec.Struct, frozen=True, array_like=True, tag="pause"):
 
 
 class AskHashes(msgspec.Struct, frozen=True, array_like=True, tag="ask-hashes"):
-    """Receiver, before Accept: I hold a part of something like this; what are the hashes of these blocks of it?"""
+    """Receiver, once: I hold a part of something like this; what are the hashes of these blocks of it?"""
 
     transfer: int
     block_bytes: int

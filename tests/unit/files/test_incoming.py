@@ -34,8 +34,10 @@ from p2pnb.files import FileEntry, FolderHead, IncomingFiles, OutgoingFiles, cle
 from p2pnb.files import _directory as directory_module
 from p2pnb.files._directory import Directory, move_to_free
 from p2pnb.files.head import MAX_ENTRIES
-from p2pnb.files.incoming import MAX_OPEN, MAX_RANGES
+from p2pnb.files.incoming import MAX_RANGES
+from p2pnb.files.tree import MAX_OPEN
 from p2pnb.protocol.wire import MAX_HEAD_BYTES, MAX_SIZE_BYTES
+from tests.unit.files.processes import die
 
 
 def file_head(size: int, mtime: int = 0, path: str = "x") -> bytes:
@@ -679,7 +681,7 @@ def test_without_directory_descriptors_all_of_it_works_by_path(tmp_path: Path, m
 # ── leftovers ───────────────────────────────────────────────────────────────────────────────────────
 def test_only_old_leftovers_of_ours_are_removed(tmp_path: Path) -> None:
     for number in range(3):
-        receive_folder(tmp_path, "box", ("d/a", b"1"))  # and its process dies
+        die(receive_folder(tmp_path, "box", ("d/a", b"1")))
         assert len(list(tmp_path.iterdir())) == number + 1
     (tmp_path / ".p2pnb-notes.part").mkdir()
     (tmp_path / ".p2pnb-0123456789abcdef.part").write_text("a file of the user's")

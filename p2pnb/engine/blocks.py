@@ -1,0 +1,143 @@
+"""Blocks of blocking sources: read ahead on worker threads, kept a while, shared by all receivers.
+
+One cache serves a room, so its memory is bounded however many transfers run. A block that several receivers want is
+read once, as long as they are within the cache of each other; who falls behind by more reads again. Buffers are used
+again and again: a view is good only until the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+__all__ = ["BLOCK_BYTES", "BlockCache", "BlockSource"]
+
+BLOCK_BYTES: Final = 512 * 1024  # one record of the TCP path
+CACHE_BLOCKS: Final = 32  # 16 MiB in all
+MOST_AHEAD: Final = 8  # blocks of one source; 4 MiB keep a disk busy
+BATCH: Final = 4  # blocks read by one call into a worker: a hop there costs a fifth of reading one block
+
+
+class BlockSource(Protocol):
+    """What is read from."""
+
+    content_bytes: int
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with content bytes from `offset`; blocking, raises P2PError."""
+
+
+Key = tuple[BlockSource, int]
+
+
+class BlockCache:
+    """Event loop only, except for the reads themselves."""
+
+    def __init__(self, in_worker: Callable[..., Awaitable[Any]], loop: asyncio.AbstractEventLoop) -> None:
+        self._in_worker = in_worker
+        self._loop = loop
+        self._blocks: OrderedDict[Key, memoryview] = OrderedDict()  # least recently used first
+        self._loading: dict[Key, asyncio.Future[None]] = {}
+        self._free: list[memoryview] = []
+        self._sources: dict[BlockSource, None] = {}  # that were read from and not dropped
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def now(self, source: BlockSource, offset: int, length: int) -> memoryview | bytes | None:
+        """Return content bytes if they are here; else None. Either way what follows is read ahead."""
+        first, last = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES
+        self._sources[source] = None
+        parts = []
+        for index in range(first, last + 1):
+            block = self._blocks.get((source, index))
+            if block is None:
+                self._start(source, self._missing(source, first, last + self._ahead))
+                return None
+            self._blocks.move_to_end((source, index))
+            start = index * BLOCK_BYTES
+            parts.append(block[max(0, offset - start) : offset + length - start])
+        ahead = self._missing(source, last + 1, last + self._ahead)
+        if 2 * len(ahead) >= self._ahead:  # several at once
+            self._start(source, ahead)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def get(self, source: BlockSource, offset: int, length: int) -> memoryview | bytes:
+        """Return content bytes, once they are here. Raises what the source raises."""
+        while (found := self.now(source, offset, length)) is None:
+            first, last = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES
+            for index in range(first, last + 1):
+                if (future := self._loading.get((source, index))) is not None:
+                    await asyncio.shield(future)
+        return found
+
+    def drop(self, source: BlockSource) -> None:
+        """Forget a source that nobody reads any more."""
+        self._sources.pop(source, None)
+        for key in [key for key in self._blocks if key[0] is source]:
+            self._free.append(self._blocks.pop(key))
+        del self._free[CACHE_BLOCKS:]
+        if not self._sources:
+            self._free.clear()
+
+    @property
+    def _ahead(self) -> int:
+        return max(1, min(MOST_AHEAD, CACHE_BLOCKS // (2 * max(1, len(self._sources)))))
+
+    def _missing(self, source: BlockSource, first: int, last: int) -> list[int]:
+        end = -(-source.content_bytes // BLOCK_BYTES)
+        return [
+            index
+            for index in range(first, min(last + 1, end))
+            if (source, index) not in self._blocks and (source, index) not in self._loading
+        ]
+
+    def _start(self, source: BlockSource, indices: list[int]) -> None:
+        for i in range(0, len(indices), BATCH):
+            batch = indices[i : i + BATCH]
+            for index in batch:
+                self._loading[source, index] = self._loop.create_future()
+            task = self._loop.create_task(self._read(source, batch), name="p2pnb read")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, source: BlockSource, indices: list[int]) -> None:
+        places = []
+        for index in indices:
+            length = min(BLOCK_BYTES, source.content_bytes - index * BLOCK_BYTES)
+            places.append(self._buffer()[:length])
+        futures = [self._loading[source, index] for index in indices]
+        try:
+            await self._in_worker(_read_all, source, indices, places)
+        except asyncio.CancelledError:
+            for future in futures:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits for these blocks gets it
+            for future in futures:
+                future.set_exception(error)
+                future.exception()  # seen, also when nobody waits
+        else:
+            for index, place, future in zip(indices, places, futures, strict=True):
+                if source in self._sources:
+                    self._blocks[source, index] = place
+                future.set_result(None)
+            while len(self._blocks) > CACHE_BLOCKS:
+                _, old = self._blocks.popitem(last=False)
+                self._free.append(old)
+        finally:
+            for index in indices:
+                self._loading.pop((source, index), None)
+
+    def _buffer(self) -> memoryview:
+        while self._free:
+            buffer = self._free.pop()
+            whole = buffer.obj
+            if isinstance(whole, bytearray) and len(whole) == BLOCK_BYTES:
+                return memoryview(whole)
+        return memoryview(bytearray(BLOCK_BYTES))
+
+
+def _read_all(source: BlockSource, indices: list[int], places: list[memoryview]) -> None:
+    for index, place in zip(indices, places, strict=True):
+        source.read_into(index * BLOCK_BYTES, place)

@@ -1,0 +1,59 @@
+"""Buffers between the network and the disk, shared by all transfers of a room.
+
+They bound the memory of received files: when too many wait for the disk, the connections that bring more are not
+read until some are written, and the senders wait in turn.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from p2pnb.protocol.wire import CHUNK_BYTES_TCP
+
+__all__ = ["Pausable", "WriteBuffers"]
+
+MOST: Final = 32  # 16 MiB wait for the disk at most, and one more for each connection that was being read
+
+
+class Pausable(Protocol):
+    """A connection that can stop reading."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class WriteBuffers:
+    """Event loop only."""
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+        self._out = 0
+        self._paused: set[Pausable] = set()
+
+    @property
+    def out(self) -> int:
+        """Buffers in use."""
+        return self._out
+
+    def take(self) -> bytearray:
+        """Return a buffer of one full chunk; `give` it back. There is always one: pause who brings the bytes."""
+        self._out += 1
+        return self._free.pop() if self._free else bytearray(CHUNK_BYTES_TCP)
+
+    def hold(self, connection: Pausable) -> None:
+        """Make a connection wait if too many buffers are in use."""
+        if self._out >= MOST:
+            connection.pause_reading()
+            self._paused.add(connection)
+
+    def give(self, buffers: list[bytearray]) -> None:
+        """Take buffers back, and let connections go on."""
+        self._out -= len(buffers)
+        self._free.extend(buffers)
+        del self._free[MOST:]
+        if self._out == 0:
+            self._free.clear()  # an idle room keeps none
+        if self._out < MOST // 2:
+            waiting, self._paused = self._paused, set()
+            for connection in waiting:
+                connection.resume_reading()

@@ -1,0 +1,627 @@
+"""Many peers pull one content and serve each other: which block is asked of whom, and who is told of whom.
+
+Theory of operation. A share's content is cut into blocks of one size; the last may be short. Whoever pulls it
+knows the hash of every block from the owner, so any peer may serve any block and a wrong one is found out.
+
+`Pulling` is one puller. Per source it knows which blocks that peer has; it keeps a few of them asked at each:
+
+    todo ──want()──> asked at one source ──all bytes, hash right──> done
+                     asked at two        (the first one is late)
+                     ──hash wrong──> todo; the source is dropped for good
+
+The owner is special: its line is what everybody shares. It is asked for what no other source has, at random
+places, so that pullers fetch different blocks from it and trade them. It is asked for more only while the
+others together are slower than it is, or when one of them does not deliver. A source is asked for a block once:
+its transfer would not carry the same bytes again.
+
+The first source asked for a block writes it into its place. One that is asked besides writes to a scratch
+block, so that no two ever write to the same bytes and blame is always one source's.
+
+`Serving` is the other side: whom a holder serves and what they have to hear (its new blocks, in bundles), and
+for the owner also whom to introduce to whom. Everybody knowing everybody would cost a room of n pullers n²
+offers; a dozen acquaintances each spread a block as well.
+
+Sets of blocks are integers used as bit sets: with the eight thousand blocks of a content an operation on them
+takes a microsecond, and rarest-first needs a handful of those for each choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from p2pnb.errors import CorruptDataError, ProtocolError
+from p2pnb.protocol.wire import HASH_BYTES, MAX_HEAD_BYTES, MAX_SIZE_BYTES
+
+__all__ = [
+    "BlockState",
+    "Descriptor",
+    "Manifest",
+    "Pulling",
+    "Serving",
+    "Writer",
+    "block_bytes_for",
+    "block_count",
+    "block_hash",
+    "blocks_to_ranges",
+]
+
+MIN_BLOCK_BYTES: Final = 256 * 1024  # a chunk or a few; a smaller one costs more control frames than it saves
+MAX_BLOCKS: Final = 8 * 1024  # their hashes are 128 KiB, and every second one is within the exchange's MAX_GAPS
+MIN_ASKED_BLOCKS: Final = 2  # per source, so that its line does not idle between two questions
+MAX_ASKED_BYTES: Final = 32 * 1024 * 1024  # per source; what a fast line carries in a quarter of a second
+ASK_AHEAD_S: Final = 0.25  # as much is asked of a source as it delivers in this time
+STALL_S: Final = 5.0  # a source that owes something and is silent this long is not counted on
+GIVE_UP_S: Final = 30.0  # and one that is silent this long is dropped
+SAMPLE_S: Final = 0.2  # over which a source's rate is measured
+OWNER_HELPS_BELOW: Final = 2.0  # times its own rate: then it serves also what others have
+MAX_DOUBLES: Final = 16  # blocks asked at two sources; each takes a scratch block of memory
+MAX_SOURCES: Final = 32  # of one puller; the owner's choice of acquaintances keeps below it
+MAX_ACQUAINTANCES: Final = 16  # told to one puller at once
+MAX_CLAIMED: Final = 64  # blocks of one source that count as coming; an honest one asks the owner for fewer
+CLAIMS_HOLD_S: Final = 5.0  # without any progress nobody waits for what others say is coming
+NEWS_S: Final = 0.1  # new blocks are told at most this often
+MAX_NEWS_RANGES: Final = 1024  # in one ShareBlocks
+HOPELESS_S: Final = 5.0  # with the owner gone, and nobody getting a block that is missing
+
+
+MAX_MANIFEST_BYTES: Final = MAX_HEAD_BYTES + MAX_BLOCKS * HASH_BYTES + 1024
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True):
+    """What a puller knows of a content before the content; its SHA-256 is the *root* that names it.
+
+    It makes the first bytes of the stream that answers a Pull, so that it may be of any size and an answer to a
+    small one still fits into its offer.
+    """
+
+    codec: str
+    head: bytes  # the codec's
+    content_bytes: int
+    block_bytes: int  # 0: not in blocks (an answer for one puller)
+    hashes: bytes
+
+    def pack(self) -> bytes:
+        """Return the bytes that travel."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def parse(cls, data: bytes, root: bytes) -> Manifest:
+        """Parse a manifest that was announced with this root; raises CorruptDataError."""
+        if sha256(data).digest() != root:
+            raise CorruptDataError("the description of a shared object is not the one that was announced")
+        try:
+            manifest = msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise CorruptDataError(f"the description of a shared object is malformed: {error}") from error
+        blocks = block_count(manifest.content_bytes, manifest.block_bytes) if manifest.block_bytes > 0 else 0
+        if (
+            not 0 <= manifest.content_bytes <= MAX_SIZE_BYTES
+            or not 0 <= manifest.block_bytes <= MAX_SIZE_BYTES
+            or blocks > MAX_BLOCKS
+            or len(manifest.hashes) != blocks * HASH_BYTES
+        ):
+            raise CorruptDataError("the description of a shared object contradicts itself")
+        return manifest
+
+
+class Descriptor(msgspec.Struct, frozen=True, array_like=True):
+    """The head of an offer that answers a Pull: how long the manifest is, and its SHA-256."""
+
+    manifest_bytes: int
+    root: bytes
+
+    def pack(self) -> bytes:
+        """Return the bytes that travel."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def parse(cls, data: bytes, content_bytes: int) -> Descriptor:
+        """Parse the head of an offer with so much content; raises CorruptDataError."""
+        try:
+            descriptor = msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise CorruptDataError(f"the answer to a pull is malformed: {error}") from error
+        fits = 0 < descriptor.manifest_bytes <= min(content_bytes, MAX_MANIFEST_BYTES)
+        if not fits or len(descriptor.root) != sha256().digest_size:
+            raise CorruptDataError("the answer to a pull is malformed")
+        return descriptor
+
+
+def block_count(content_bytes: int, block_bytes: int) -> int:
+    """Return how many blocks a content has."""
+    return -(-content_bytes // block_bytes)
+
+
+def block_bytes_for(content_bytes: int) -> int:
+    """Return the size of a content's blocks: the smallest power of two that leaves at most MAX_BLOCKS of them."""
+    size = MIN_BLOCK_BYTES
+    while size * MAX_BLOCKS < content_bytes:
+        size *= 2
+    return size
+
+
+def block_hash(data: bytes | bytearray | memoryview) -> bytes:
+    """Return the hash that names a block's bytes."""
+    return sha256(data).digest()[:HASH_BYTES]
+
+
+def blocks_to_ranges(blocks: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending blocks as ranges [first, end)."""
+    ranges: list[tuple[int, int]] = []
+    for block in sorted(blocks):
+        if ranges and ranges[-1][1] == block:
+            ranges[-1] = (ranges[-1][0], block + 1)
+        else:
+            ranges.append((block, block + 1))
+    return ranges
+
+
+class Writer(Enum):
+    """Where the bytes that a source sends for a block belong."""
+
+    PLACE = auto()  # into the content
+    SCRATCH = auto()  # beside it: another source writes into the content
+    NOWHERE = auto()  # not needed any more
+
+
+class BlockState(Enum):
+    """What `Pulling.checked` made of a block."""
+
+    NEW = auto()  # it is right, and it was missing
+    KNOWN = auto()  # nobody needs it any more
+    WRONG = auto()  # its source sent something else and is dropped
+
+
+@dataclass(slots=True)
+class _Source:
+    peer: bytes
+    has: int = 0  # bit set of blocks
+    coming: int = 0  # it says that it asked the owner for these
+    tried: int = 0  # ever asked of it
+    asked: dict[int, int] = field(default_factory=dict)  # block -> bytes that came of it
+    cursor: int = 0  # behind the last block asked: its neighbour is read and told of with less
+    owed_bytes: int = 0
+    rate: float = 0.0  # bytes per second, 0 before the first measurement
+    heard_at: float = 0.0  # when bytes last came, or the first of them was asked
+    sample_at: float = 0.0
+    sample_bytes: int = 0
+
+    def stalled(self, now: float) -> bool:
+        return bool(self.asked) and now - self.heard_at > STALL_S
+
+    def seconds_owed(self, now: float) -> float:
+        """How long it will take for what it was asked, as far as one can tell."""
+        if self.stalled(now):
+            return float("inf")
+        return self.owed_bytes / self.rate if self.rate else now - self.heard_at
+
+
+class Pulling:
+    """One content on its way to this peer from several sources.
+
+    `seed` (any bytes that differ between pullers, such as the peer's id) makes each puller begin elsewhere.
+    """
+
+    def __init__(self, *, owner: bytes, content_bytes: int, block_bytes: int, hashes: bytes, seed: bytes) -> None:
+        self.count = block_count(content_bytes, block_bytes)
+        if len(hashes) != self.count * HASH_BYTES:
+            raise ProtocolError("a share with another number of hashes than blocks")
+        self.owner = owner
+        self.content_bytes, self.block_bytes = content_bytes, block_bytes
+        self._hashes = hashes
+        self._all = (1 << self.count) - 1
+        self._done = 0
+        self._asked = 0  # at one source or more, not done
+        self._sources: dict[bytes, _Source] = {}
+        self._writers: dict[int, bytes] = {}  # block -> the source that writes it into its place
+        self._doubles = 0
+        self._banned: set[bytes] = set()
+        self._random = int.from_bytes(sha256(seed).digest()[:8], "big")
+        self._learned_at: float | None = None  # when a missing block was last seen to be somewhere
+        self._progress_at: float | None = None
+        self.done_bytes = 0
+
+    # ── what is known ───────────────────────────────────────────────────────────────────────────────
+    @property
+    def finished(self) -> bool:
+        """True once every block is here and right."""
+        return self._done == self._all
+
+    @property
+    def done_blocks(self) -> list[tuple[int, int]]:
+        """Ranges of blocks that are here and right."""
+        return _ranges_of(self._done)
+
+    def holds_all(self, peer: bytes) -> bool:
+        """Tell whether `peer` said that it has every block."""
+        source = self._sources.get(peer)
+        return source is not None and source.has == self._all
+
+    @property
+    def coming_blocks(self) -> list[tuple[int, int]]:
+        """Ranges of blocks that the owner was asked for."""
+        owner = self._sources.get(self.owner)
+        return blocks_to_ranges(owner.asked) if owner is not None else []
+
+    @property
+    def sources(self) -> tuple[bytes, ...]:
+        """Peers that are asked."""
+        return tuple(self._sources)
+
+    def wants_source(self, peer: bytes) -> bool:
+        """Tell whether `peer` would be taken as one more source."""
+        known = peer in self._sources or peer in self._banned
+        return not known and not self.finished and (peer == self.owner or len(self._sources) < MAX_SOURCES)
+
+    def hopeless(self, now: float) -> bool:
+        """True if nobody who is left has, or gets, what is missing."""
+        if self.finished or self.owner in self._sources:
+            return False
+        reachable = self._done
+        for source in self._sources.values():
+            reachable |= source.has & ~source.tried
+            for block in source.asked:
+                reachable |= 1 << block
+        if reachable == self._all or self._learned_at is None:
+            self._learned_at = now
+        return now - self._learned_at > HOPELESS_S
+
+    # ── sources ─────────────────────────────────────────────────────────────────────────────────────
+    def source_added(self, peer: bytes, now: float) -> None:
+        """`peer` answers this pull; the owner has everything, others what `source_has` tells."""
+        if peer not in self._sources and peer not in self._banned:
+            self._sources[peer] = _Source(peer, self._all if peer == self.owner else 0, heard_at=now)
+
+    def source_has(
+        self, peer: bytes, ranges: Iterable[tuple[int, int]], coming: Iterable[tuple[int, int]], now: float
+    ) -> None:
+        """`peer` says that it has these blocks, too, and that it asked the owner for those that are `coming`.
+
+        Raises ProtocolError for blocks that don't exist.
+        """
+        blocks, claimed = self._checked_bits(ranges), self._checked_bits(coming)
+        source = self._sources.get(peer)
+        if source is not None:
+            if blocks & ~source.has & ~self._done:
+                self._learned_at = now
+            source.has |= blocks
+            source.coming = claimed if claimed.bit_count() <= MAX_CLAIMED else 0
+
+    def source_gone(self, peer: bytes) -> list[int]:
+        """`peer` serves no more; what it was asked is asked elsewhere. Returns the blocks it was asked."""
+        source = self._sources.pop(peer, None)
+        if source is None:
+            return []
+        owed = list(source.asked)
+        for block in owed:
+            self._drop_asked(source, block)
+        return owed
+
+    def silent(self, now: float) -> list[bytes]:
+        """Return sources besides the owner that owe something and were silent for so long that they are better dropped."""
+        return [
+            peer
+            for peer, source in self._sources.items()
+            if peer != self.owner and source.asked and now - source.heard_at > GIVE_UP_S
+        ]
+
+    # ── choice ──────────────────────────────────────────────────────────────────────────────────────
+    def want(self, peer: bytes, now: float) -> list[tuple[int, int]]:
+        """Return ranges of blocks to ask of `peer` now; they count as asked."""
+        source = self._sources.get(peer)
+        if source is None or self.finished:
+            return []
+        slots = self._slots(source)
+        if slots <= 0:
+            return []
+        chosen = self._choose(source, slots, now) or self._double(source, slots, now)
+        if chosen and not source.asked:
+            source.heard_at = source.sample_at = now
+            source.sample_bytes = 0
+        for block in chosen:
+            bit = 1 << block
+            if self._asked & bit:
+                self._doubles += 1
+            self._asked |= bit
+            source.tried |= bit
+            source.asked[block] = 0
+            source.owed_bytes += self._length(block)
+            self._writers.setdefault(block, peer)
+        return blocks_to_ranges(chosen)
+
+    def writer(self, peer: bytes, block: int) -> Writer:
+        """Tell where bytes of `block` from `peer` belong."""
+        source = self._sources.get(peer)
+        if source is None or block not in source.asked or self._done >> block & 1:
+            return Writer.NOWHERE
+        return Writer.PLACE if self._writers.get(block) == peer else Writer.SCRATCH
+
+    def arrived(self, peer: bytes, block: int, size_bytes: int, now: float) -> bool:
+        """Note new bytes of a block; True when they were its last: hash it and call `checked`."""
+        source = self._sources.get(peer)
+        if source is None or block not in source.asked:
+            return False
+        source.heard_at = now
+        source.sample_bytes += size_bytes
+        since = now - source.sample_at
+        if since >= SAMPLE_S:
+            sample = source.sample_bytes / since
+            source.rate = sample if not source.rate else 0.5 * source.rate + 0.5 * sample
+            source.sample_at, source.sample_bytes = now, 0
+        source.asked[block] += size_bytes
+        source.owed_bytes -= size_bytes
+        if source.asked[block] < self._length(block):
+            return False
+        if self._done >> block & 1:
+            self._drop_asked(source, block)
+            return False
+        return True
+
+    def checked(self, peer: bytes, block: int, digest: bytes, now: float) -> BlockState:
+        """A block from `peer` is whole and has this hash (`block_hash`).
+
+        NEW: it counts as done; what was written to scratch belongs into its place now. WRONG: the source was
+        dropped, as by `source_gone`, and is never taken again.
+        """
+        source = self._sources.get(peer)
+        if source is None or block not in source.asked:
+            return BlockState.KNOWN
+        if digest != self._hashes[block * HASH_BYTES : (block + 1) * HASH_BYTES]:
+            self._banned.add(peer)
+            self.source_gone(peer)
+            return BlockState.WRONG
+        self._drop_asked(source, block)
+        bit = 1 << block
+        if self._done & bit:
+            return BlockState.KNOWN
+        self._done |= bit
+        self._progress_at = now
+        self._asked &= ~bit
+        self._writers.pop(block, None)
+        self.done_bytes += self._length(block)
+        return BlockState.NEW
+
+    # ── inside ──────────────────────────────────────────────────────────────────────────────────────
+    def _checked_bits(self, ranges: Iterable[tuple[int, int]]) -> int:
+        blocks = 0
+        for first, end in ranges:
+            if not 0 <= first < end <= self.count:
+                raise ProtocolError("blocks that a share does not have")
+            blocks |= (1 << end) - (1 << first)
+        return blocks
+
+    def _length(self, block: int) -> int:
+        return min(self.block_bytes, self.content_bytes - block * self.block_bytes)
+
+    def _slots(self, source: _Source) -> int:
+        """How many more blocks may be asked of a source."""
+        ahead = int(source.rate * ASK_AHEAD_S)
+        most = max(MIN_ASKED_BLOCKS, min(ahead, MAX_ASKED_BYTES) // self.block_bytes)
+        return most - len(source.asked)
+
+    def _choose(self, source: _Source, slots: int, now: float) -> list[int]:
+        """Pick blocks that nobody was asked for, the rarest first."""
+        free = source.has & ~source.tried & ~self._done & ~self._asked
+        if not free:
+            return []
+        one, two, three = self._counted(now)
+        if source.peer == self.owner:
+            tiers = [free & ~one & ~self._claimed(now)]
+            if not source.asked and now - self._last_progress(now) > CLAIMS_HOLD_S:
+                tiers.append(free & ~one)
+            if self._owner_may_help(source, now):
+                tiers += [free & ~two, free]
+        else:
+            tiers = [free & ~two, free & ~three, free]
+        chosen: list[int] = []
+        for tier in tiers:
+            while len(chosen) < slots and (left := tier & free):
+                block = self._pick(left, source.cursor)
+                source.cursor = block + 1
+                free &= ~(1 << block)
+                chosen.append(block)
+        return chosen
+
+    def _double(self, source: _Source, slots: int, now: float) -> list[int]:
+        """With nothing else left to ask of `source`: what another one is late with."""
+        room = min(slots, MAX_DOUBLES - self._doubles)
+        if room <= 0:
+            return []
+        mine = self.block_bytes / source.rate if source.rate else 0.0
+        ending = not ~self._done & ~self._asked & self._all
+        late: list[tuple[float, int]] = []
+        for other in self._sources.values():
+            if other is source or not other.asked:
+                continue
+            owed = other.seconds_owed(now)
+            if owed < 0.25 + 2 * (mine + source.seconds_owed(now)):
+                continue
+            helpful = ending and (source.peer != self.owner or self._owner_may_help(source, now))
+            if not other.stalled(now) and not helpful:
+                continue
+            late += [(owed, block) for block in other.asked if self._may_double(source, block, now)]
+        late.sort(reverse=True)
+        return list(dict.fromkeys(block for _, block in late))[:room]
+
+    def _may_double(self, source: _Source, block: int, now: float) -> bool:
+        bit = 1 << block
+        if not source.has & ~source.tried & ~self._done & bit:
+            return False
+        return sum(block in other.asked for other in self._sources.values() if not other.stalled(now)) < 2
+
+    def _counted(self, now: float) -> tuple[int, int, int]:
+        """Return the blocks that at least one, two, three sources besides the owner have."""
+        one = two = three = 0
+        for source in self._sources.values():
+            if source.peer != self.owner and not source.stalled(now):
+                three |= two & source.has
+                two |= one & source.has
+                one |= source.has
+        return one, two, three
+
+    def _claimed(self, now: float) -> int:
+        """Return the blocks that others are getting from the owner."""
+        claimed = 0
+        for source in self._sources.values():
+            if not source.stalled(now):
+                claimed |= source.coming
+        return claimed
+
+    def _last_progress(self, now: float) -> float:
+        if self._progress_at is None:
+            self._progress_at = now
+        return self._progress_at
+
+    def _owner_may_help(self, owner: _Source, now: float) -> bool:
+        """Tell whether the others are too slow for what they could still give."""
+        missing = ~self._done
+        rate = 0.0
+        for source in self._sources.values():
+            if source is owner or source.stalled(now) or not source.has & missing:
+                continue
+            if not source.rate:
+                return False  # not measured yet: trust in it
+            rate += source.rate
+        return rate < OWNER_HELPS_BELOW * owner.rate
+
+    def _pick(self, blocks: int, cursor: int) -> int:
+        """Return one of `blocks`: the one at `cursor`, or the first at or after a place that moves about."""
+        if blocks >> cursor & 1:
+            return cursor
+        self._random = (self._random * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
+        start = (self._random >> 32) * self.count >> 32
+        behind = blocks >> start
+        if behind:
+            return start + (behind & -behind).bit_length() - 1
+        return (blocks & -blocks).bit_length() - 1
+
+    def _drop_asked(self, source: _Source, block: int) -> None:
+        """`source` owes `block` no more."""
+        source.owed_bytes -= self._length(block) - source.asked.pop(block)
+        others = sum(block in other.asked for other in self._sources.values() if other is not source)
+        if others:
+            self._doubles -= 1
+        elif not self._done >> block & 1:
+            self._asked &= ~(1 << block)
+        if self._writers.get(block) == source.peer:
+            del self._writers[block]
+
+
+class Serving:
+    """Whom a holder of one content serves, and what they are told."""
+
+    def __init__(self, count: int, *, whole: bool) -> None:
+        self._count = count
+        self._has = (1 << count) - 1 if whole else 0
+        self._untold: dict[bytes, int] = {}  # peers served, and blocks they don't know we have
+        self._knows: dict[bytes, set[bytes]] = {}  # owner: acquaintances among the pullers
+        self._finished: set[bytes] = set()  # owner: those that have it all
+        self._coming: list[tuple[int, int]] = []
+        self._coming_untold: set[bytes] = set()
+        self._told_at: dict[bytes, float] = {}
+
+    @property
+    def peers(self) -> tuple[bytes, ...]:
+        """Peers that are served now."""
+        return tuple(self._untold)
+
+    @property
+    def finished(self) -> frozenset[bytes]:
+        """Peers that pulled it whole and are still here."""
+        return frozenset(self._finished)
+
+    def joined(self, peer: bytes) -> None:
+        """`peer` is served from now on."""
+        self._untold[peer] = self._has
+        if self._coming:
+            self._coming_untold.add(peer)
+
+    def left(self, peer: bytes, *, here: bool = True) -> None:
+        """`peer` is not served any more; with `here=False` it serves nobody either."""
+        self._untold.pop(peer, None)
+        self._coming_untold.discard(peer)
+        self._told_at.pop(peer, None)
+        if not here or peer not in self._finished:
+            self._finished.discard(peer)
+            for acquaintance in self._knows.pop(peer, ()):
+                self._knows.get(acquaintance, set()).discard(peer)
+
+    def completed(self, peer: bytes) -> None:
+        """`peer` has it all; it may serve others."""
+        self._finished.add(peer)
+        self._knows.setdefault(peer, set())
+
+    def verified(self, block: int) -> None:
+        """A block is here and right."""
+        bit = 1 << block
+        self._has |= bit
+        for peer in self._untold:
+            self._untold[peer] |= bit
+
+    def expects(self, coming: list[tuple[int, int]]) -> None:
+        """These blocks were asked of the owner and are not here yet."""
+        if coming != self._coming:
+            self._coming = coming
+            self._coming_untold = set(self._untold)
+
+    @property
+    def news_due(self) -> bool:
+        """True while somebody has to hear of new blocks."""
+        return bool(self._coming_untold) or any(self._untold.values())
+
+    def news(self, now: float) -> list[tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]]:
+        """Return who is to hear now which blocks are here and which are coming; each at most every NEWS_S."""
+        due: list[tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]] = []
+        for peer, blocks in self._untold.items():
+            last = self._told_at.get(peer)
+            if (blocks or peer in self._coming_untold) and (last is None or now - last >= NEWS_S):
+                ranges = _ranges_of(blocks)
+                due.append((peer, ranges[:MAX_NEWS_RANGES], self._coming[:MAX_CLAIMED]))
+                self._untold[peer] = _bits(ranges[MAX_NEWS_RANGES:])
+                self._told_at[peer] = now
+                self._coming_untold.discard(peer)
+        return due
+
+    def introductions(self, peer: bytes, exclude: Iterable[bytes] = ()) -> list[bytes]:
+        """Owner: choose whom `peer` should ask besides us; they know each other from then on.
+
+        Those with the fewest acquaintances come first, so that the load spreads; among equals a hash of both
+        ids decides, so that no peer is everybody's first choice. Asked again, it fills up what left meanwhile.
+        """
+        known = self._knows.setdefault(peer, set())
+        room = MAX_ACQUAINTANCES - len(known)
+        unfit = {peer, *exclude, *known}
+        fit = [other for other in self._knows if other not in unfit and len(self._knows[other]) < MAX_SOURCES - 1]
+        fit.sort(key=lambda other: (len(self._knows[other]), sha256(peer + other).digest()))
+        chosen = fit[: max(room, 0)]
+        for other in chosen:
+            known.add(other)
+            self._knows[other].add(peer)
+        return chosen
+
+
+def _ranges_of(blocks: int) -> list[tuple[int, int]]:
+    """Return a bit set's ranges [first, end)."""
+    ranges: list[tuple[int, int]] = []
+    at = 0
+    while blocks:
+        skip = (blocks & -blocks).bit_length() - 1
+        blocks >>= skip
+        run = (~blocks & (blocks + 1)).bit_length() - 1
+        ranges.append((at + skip, at + skip + run))
+        blocks >>= run
+        at += skip + run
+    return ranges
+
+
+def _bits(ranges: Iterable[tuple[int, int]]) -> int:
+    blocks = 0
+    for first, end in ranges:
+        blocks |= (1 << end) - (1 << first)
+    return blocks
