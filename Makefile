@@ -40,7 +40,7 @@ lint: $(VENV)/.dev node ## ruff, mypy, import-linter; the front end's type check
 	done; \
 	[ -z "$$failed" ] || { echo "lint failed:$$failed" >&2; exit 1; }
 
-bench: $(VENV)/.dev build ## measure, side by side with others
+bench: $(VENV)/.bench build ## measure, side by side with others
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 build: $(VENV)/.dev node ## build the front end, if its sources changed
@@ -66,6 +66,10 @@ $(VENV)/.demo: $(PACKAGING) $(FRONTEND) | $(BIN)/python
 
 $(VENV)/.dev: $(PACKAGING) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
 # Node for the front end's tools: the machine's, else PyPI's.

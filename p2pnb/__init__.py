@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from p2pnb.panel import ChatPanel, DataPanel, FilesPanel, Panel, RoomPanel
     from p2pnb.peer import Peer
     from p2pnb.room import Room, create, join
+    from p2pnb.shares import Share, Shares
     from p2pnb.transfer import Offer, Transfer
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "Peer",
     "Room",
     "RoomPanel",
+    "Share",
+    "Shares",
     "Transfer",
     "__version__",
     "create",
@@ -63,6 +66,8 @@ _HOMES = {
     "Room": "room",
     "create": "room",
     "join": "room",
+    "Share": "shares",
+    "Shares": "shares",
     "Offer": "transfer",
     "Transfer": "transfer",
 }

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from p2pnb.files.sizes import human_size
 from p2pnb.protocol.wire import Preview
 
 __all__ = ["Inbox", "InboxItem", "Message"]
+
+LARGE_BYTES: Final = 1024 * 1024  # smaller values may stay: thousands of them are still little
+KEPT_BYTES: Final = 1024 * 1024 * 1024  # of replaced objects that nobody received
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ class InboxItem:
     kind: str  # "object", "file" or "folder"
     type: str
     preview: Preview
-    value: Any = field(repr=False)  # the object; the path of a file or folder
+    value: Any = field(repr=False)  # the object (None once `released`); the path of a file or folder
+    released: bool = False  # a newer item of this name came, and the memory was given back
 
     @property
     def path(self) -> Path | None:
@@ -50,7 +54,8 @@ class InboxItem:
 class Inbox(Mapping[str, Any]):
     """What arrived: the newest value by name; `all()` has every item with its sender, time and size.
 
-    A file's value is its path. Names are shown sorted by arrival, the newest last.
+    A file's value is its path. Names are shown sorted by arrival, the newest last. The memory of a large object is
+    given back once a newer one of its name is here and it was received; your own variables keep what they hold.
     """
 
     def __init__(self) -> None:
@@ -99,7 +104,24 @@ class Inbox(Mapping[str, Any]):
         with self._changed:
             self._items.append(item)
             self._unread.append(item)
+            self._release_superseded()
             self._changed.notify_all()
+
+    def _release_superseded(self) -> None:
+        """Let go of large objects that a newer one of their name replaces: received ones, then the oldest others."""
+        newest: set[str] = set()
+        unread = {id(item) for item in self._unread}
+        kept = 0
+        for index in range(len(self._items) - 1, -1, -1):
+            item = self._items[index]
+            large = item.kind == "object" and item.size_bytes >= LARGE_BYTES and not item.released
+            if item.name not in newest:
+                newest.add(item.name)
+            elif large and id(item) in unread and kept + item.size_bytes <= KEPT_BYTES:
+                kept += item.size_bytes
+            elif large:
+                self._items[index] = replace(item, value=None, released=True)
+                self._unread = [other for other in self._unread if other is not item]
 
     def _wake(self) -> None:
         """Have waiting calls look again."""
@@ -112,7 +134,9 @@ class Inbox(Mapping[str, Any]):
         with self._changed:
             for index, item in enumerate(self._unread):
                 if name is None or item.name == name:
-                    return self._unread.pop(index)
+                    taken = self._unread.pop(index)
+                    self._release_superseded()
+                    return taken
         return None
 
     def _wait(self, until: float | None) -> bool:

@@ -22,8 +22,10 @@ from p2pnb.engine.bulk import RelayPolicy
 from p2pnb.engine.hub_client import HubAddress
 from p2pnb.engine.link import Link, LinkState
 from p2pnb.engine.member import Member, MemberConfig, MemberState, new_message_id
+from p2pnb.engine.pull import Pull
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import Outgoing, TransferState
+from p2pnb.engine.sharing import Shared
 from p2pnb.engine.thread import Engine
 from p2pnb.engine.thread import engine as background_engine
 from p2pnb.engine.transfers import FileSource, ObjectSource, Source
@@ -34,6 +36,7 @@ from p2pnb.inbox import Inbox, InboxItem, Message
 from p2pnb.invite import Invite
 from p2pnb.peer import Peer
 from p2pnb.protocol.wire import MAX_CHAT_BYTES, MAX_ITEM_NAME_CHARS, MAX_NAME_CHARS, Chat
+from p2pnb.shares import Share, Shares
 from p2pnb.transfer import Offer, Transfer
 from p2pnb.words import chosen_words, random_words
 
@@ -44,7 +47,7 @@ __all__ = ["Room", "create", "join"]
 
 Accept = bool | int | str | Callable[[Offer], object]
 To = str | Peer | Iterable[str | Peer] | None
-EVENTS: Final = ("message", "object", "file", "peer", "state", "offer", "transfer", "notice")
+EVENTS: Final = ("message", "object", "file", "peer", "state", "offer", "transfer", "share", "notice")
 
 CREATE_TIMEOUT_S: Final = 30.0
 LEAVE_TIMEOUT_S: Final = 3.0
@@ -170,6 +173,7 @@ class Room:
         self._notices: list[P2PError] = []
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {event: [] for event in EVENTS}
         self._lock = threading.Lock()
+        self._shares = Shares(self._engine, lambda: self._here().sharing, self._transfer_of)
         self._panel: Any = None
         self._on_own_server = False  # created on this kernel's own server, which the browser sees, too
 
@@ -296,9 +300,7 @@ class Room:
         Raises UsageError for more than 32 KiB of text, or if nobody is here.
         """
         if not isinstance(text, str):
-            raise UsageError(
-                f"A message is text, not {type(text).__name__}. Send values with room.send()."
-            )
+            raise UsageError(f"A message is text, not {type(text).__name__}. Send values with room.send().")
         if not text.strip():
             raise UsageError("A message needs some text.")
         if len(text.encode("utf-8", "replace")) > MAX_CHAT_BYTES:
@@ -340,6 +342,23 @@ class Room:
         single = isinstance(path_or_paths, (str, os.PathLike))
         paths = [Path(path_or_paths)] if single else [Path(path) for path in path_or_paths]  # type: ignore[arg-type, union-attr]
         return self._send(member, FileSource(OutgoingFiles.scan(paths), paths), links)
+
+    @property
+    def shares(self) -> Shares:
+        """What everybody publishes, by name: `room.shares["prices"].fetch()`."""
+        return self._shares
+
+    def share(self, name: str, obj: Any) -> Share:
+        """Publish an object: everybody sees a preview and fetches it when they want. Again under one name: a newer version.
+
+        The object is read when it is fetched: don't change it in place, share it anew. Raises NotSupportedError for
+        types that can't travel.
+        """
+        return self._shares._publish(name, obj)
+
+    def unshare(self, name: str) -> None:
+        """Publish it no more; what was fetched stays where it is. Raises UsageError if you share nothing so called."""
+        self._shares._unpublish(name)
 
     def receive(self, name: str | None = None, timeout: float | None = None) -> Any:
         """Wait for the next object or file (of this name) and return its value; a file's value is its path.
@@ -391,8 +410,8 @@ class Room:
         """Call `callback` with the thing concerned whenever `event` happens; returns a function that ends that.
 
         "message" Message · "object", "file" InboxItem · "peer" Peer · "state" Room · "offer" Offer ·
-        "transfer" Transfer · "notice" P2PError. Callbacks run on p2pnb's thread: keep them short, and don't wait
-        in them.
+        "transfer" Transfer · "share" Share · "notice" P2PError. Callbacks run on p2pnb's thread: keep them
+        short, and don't wait in them.
         """
         if event not in EVENTS:
             raise UsageError(f"There is no event {event!r}; there are {', '.join(EVENTS)}.")
@@ -495,7 +514,7 @@ class Room:
         self._now(_sync(start))
         return made[0]
 
-    def _transfer_of(self, inner: Outgoing | Incoming) -> Transfer:
+    def _transfer_of(self, inner: Outgoing | Incoming | Pull) -> Transfer:
         transfer = self._transfers.get(inner.id)
         if transfer is None:
             assert self._member is not None
@@ -550,7 +569,7 @@ class Room:
         for callback in callbacks:
             try:
                 callback(thing)
-            except Exception:  # noqa: BLE001 - the user's code; the room lives on
+            except BaseException:  # noqa: BLE001 - the user's code; not even an exit in it may end the engine
                 _log.exception("a callback for %r failed", event)
 
 
@@ -624,7 +643,7 @@ class _Ears:
         self._room._inbox._wake()
         self._room._tell("offer", offer)
 
-    def transfer_changed(self, transfer: Outgoing | Incoming) -> None:
+    def transfer_changed(self, transfer: Outgoing | Incoming | Pull) -> None:
         room = self._room
         waiting = room._offers.get(transfer.id)
         if isinstance(transfer, Incoming) and transfer.state is not TransferState.OFFERED and waiting is not None:
@@ -632,11 +651,16 @@ class _Ears:
             room._tell("offer", waiting)
         shown = room._transfer_of(transfer)
         shown._changed()
-        if isinstance(transfer, Incoming) and transfer.state.ended:
+        if not isinstance(transfer, Outgoing) and transfer.state.ended:
             room._inbox._wake()
         room._tell("transfer", shown)
 
-    def item_arrived(self, incoming: Incoming, value: object) -> None:
+    def share_changed(self, shared: Shared) -> None:
+        share = self._room._shares._changed(shared)
+        self._room._inbox._wake()
+        self._room._tell("share", share)
+
+    def item_arrived(self, incoming: Incoming | Pull, value: object) -> None:
         room = self._room
         assert room._member is not None
         item = InboxItem(

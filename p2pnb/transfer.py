@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pnb.engine.pull import Pull
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import Outgoing, OutgoingPart, TransferState
 from p2pnb.engine.thread import Engine
@@ -44,7 +45,7 @@ class Transfer:
     def __init__(
         self,
         engine: Engine,
-        inner: Outgoing | Incoming,
+        inner: Outgoing | Incoming | Pull,
         names: Callable[[Any], str],
         retry: Callable[[Outgoing, list[str]], Transfer],
     ) -> None:
@@ -216,7 +217,7 @@ class Transfer:
         if self._bar is not None:
             self._bar.update(self)
 
-    def _parts(self) -> list[OutgoingPart] | list[Incoming]:
+    def _parts(self) -> list[OutgoingPart] | list[Incoming | Pull]:
         return self._inner.parts if isinstance(self._inner, Outgoing) else [self._inner]
 
     def _remember_names(self) -> None:
@@ -300,11 +301,11 @@ class Offer:
         return {"text/plain": repr(self)}
 
 
-def _paused(part: OutgoingPart | Incoming) -> bool:
+def _paused(part: OutgoingPart | Incoming | Pull) -> bool:
     return not part.state.ended and (part.paused_here or part.paused_there)
 
 
-def _progress(part: OutgoingPart | Incoming) -> float:
+def _progress(part: OutgoingPart | Incoming | Pull) -> float:
     if part.state is TransferState.DONE:
         return 1.0
     return min(1.0, part.meter.done_bytes / part.meter.size_bytes) if part.meter.size_bytes else 0.0

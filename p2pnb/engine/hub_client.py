@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket as socket_module
 import ssl
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -42,6 +44,9 @@ __all__ = ["HubAddress", "HubClient", "HubListener"]
 CONNECT_TIMEOUT_S: Final = 10.0
 RETRY_FIRST_S: Final = 0.25
 RETRY_MOST_S: Final = 15.0
+PROBE_S: Final = 3.0  # after the 6.5 s of doubt before it, a dead line is left within 10 s
+CLOSE_S: Final = 1.0  # for the closing handshake of a socket; a dead line never answers
+UNSENT_BYTES: Final = 128 * 1024  # in the kernel: pings and chat don't wait behind more bulk than that
 MAX_PEERS: Final = 1000  # in one room; each costs a handshake
 _WRITE_BATCH: Final = 16
 
@@ -95,6 +100,8 @@ class HubClient:
         self._limit = MAX_PAYLOAD_BYTES
         self._low_water = 256 * 1024
         self._retry_now = asyncio.Event()
+        self._heard = 0  # messages and pongs of the present socket
+        self._probe: asyncio.Task[None] | None = None
         self._leaving = False
         self._was_connected = False
 
@@ -123,6 +130,27 @@ class HubClient:
     def check_now(self) -> None:
         """Something else broke: see at once whether the hub connection still stands."""
         self._retry_now.set()
+        socket = self._socket
+        if socket is not None and not socket.closed and self._probe is None:
+            self._probe = asyncio.get_running_loop().create_task(self._probe_socket(socket), name="p2pnb hub probe")
+
+    async def _probe_socket(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Ask the hub for a sign of life; a line that gives none is cut, so that `run` opens another."""
+        heard = self._heard
+        try:
+            with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
+                async with asyncio.timeout(PROBE_S):
+                    await socket.ping()  # may itself hang behind what the dead line doesn't take
+                    while self._heard == heard and self._socket is socket:
+                        await asyncio.sleep(0.05)
+            if self._heard == heard and self._socket is socket:
+                _log.info("the hub does not answer; opening another connection")
+                raw = socket.get_extra_info("socket")
+                if raw is not None:
+                    with contextlib.suppress(OSError):  # gone meanwhile
+                        raw.shutdown(socket_module.SHUT_RDWR)
+        finally:
+            self._probe = None
 
     async def run(self) -> None:
         """Stay connected until cancelled, `leave` was called, or the hub refuses for good."""
@@ -176,8 +204,11 @@ class HubClient:
                     max_msg_size=MAX_PAYLOAD_BYTES + PEER_ID_BYTES + 1,  # aiohttp refuses the very size
                     heartbeat=PING_INTERVAL_S,
                     autoclose=True,
+                    autoping=False,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                     compress=0,
                 )
+                _limit_unsent(socket)
                 await socket.send_str(join)
                 welcome = await self._welcome(socket)
         except aiohttp.WSServerHandshakeError as error:
@@ -201,7 +232,12 @@ class HubClient:
         try:
             self._listener.welcomed(welcome)
             async for message in socket:
-                if message.type is aiohttp.WSMsgType.BINARY:
+                self._heard += 1
+                if message.type is aiohttp.WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is aiohttp.WSMsgType.PONG:
+                    pass
+                elif message.type is aiohttp.WSMsgType.BINARY:
                     self._on_binary(message.data)
                 elif message.type is aiohttp.WSMsgType.TEXT:
                     retry_after = max(retry_after, self._on_text(message.data))
@@ -212,6 +248,8 @@ class HubClient:
             reason = str(error)
         finally:
             self._socket = None
+            if self._probe is not None:
+                self._probe.cancel()
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
@@ -225,6 +263,11 @@ class HubClient:
 
         while True:
             message = await socket.receive()
+            if message.type is aiohttp.WSMsgType.PING:
+                await socket.pong(message.data)
+                continue
+            if message.type is aiohttp.WSMsgType.PONG:
+                continue
             if message.type is not aiohttp.WSMsgType.TEXT:
                 raise HubUnavailableError(
                     f"The hub at {self._address.url} closed the connection before it answered. "
@@ -303,6 +346,14 @@ class HubClient:
                 before, self._buffered = self._buffered, self._buffered - len(message)
                 if self._buffered < self._low_water <= before or not self._queue:
                     self._listener.hub_buffer_low()
+
+
+def _limit_unsent(socket: aiohttp.ClientWebSocketResponse) -> None:
+    option = getattr(socket_module, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else 0)
+    raw = socket.get_extra_info("socket")
+    if raw is not None and option:
+        with contextlib.suppress(OSError):  # a unix socket, or a system without it
+            raw.setsockopt(socket_module.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 def _peer_id(text: str) -> bytes:

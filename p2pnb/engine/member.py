@@ -22,8 +22,10 @@ from p2pnb.engine.buffers import WriteBuffers
 from p2pnb.engine.bulk import RelayPolicy
 from p2pnb.engine.hub_client import HubAddress, HubClient
 from p2pnb.engine.link import Link, LinkState
+from p2pnb.engine.pull import Pull
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import Outgoing, OutgoingPart
+from p2pnb.engine.sharing import Shared, Sharing
 from p2pnb.engine.thread import Engine
 from p2pnb.engine.transfers import Source
 from p2pnb.errors import (
@@ -88,8 +90,9 @@ class MemberListener(Protocol):
     def peer_changed(self, link: Link) -> None: ...
     def message_arrived(self, link: Link, chat: Chat) -> None: ...
     def offer_waits(self, incoming: Incoming) -> None: ...
-    def transfer_changed(self, transfer: Outgoing | Incoming) -> None: ...
-    def item_arrived(self, incoming: Incoming, value: object) -> None: ...
+    def transfer_changed(self, transfer: Outgoing | Incoming | Pull) -> None: ...
+    def item_arrived(self, incoming: Incoming | Pull, value: object) -> None: ...
+    def share_changed(self, shared: Shared) -> None: ...
     def noticed(self, error: P2PError) -> None: ...
 
 
@@ -112,6 +115,7 @@ class Member:
         self.arena = Arena()
         self.write_buffers = WriteBuffers()
         self.blocks = BlockCache(self.in_worker, engine.loop)
+        self.sharing = Sharing(self)
         self._tcp: TcpListener | None = None
         self._engine = engine
         self._listener = listener
@@ -126,7 +130,7 @@ class Member:
         self._present: dict[bytes, bool] = {}  # who the hub says is in the room; True for its owner
         self._ended_at: dict[bytes, float] = {}  # links of those that ended here
         self._gone_timers: dict[bytes, asyncio.TimerHandle] = {}
-        self._dirty: dict[str, Outgoing | Incoming] = {}
+        self._dirty: dict[str, Outgoing | Incoming | Pull] = {}
         self._news_timer: asyncio.TimerHandle | None = None
         self._housekeeping = self.loop.call_later(HOUSEKEEPING_S, self._keep_house)
         self._take_back_closer = engine.at_exit(self.leave)
@@ -177,6 +181,7 @@ class Member:
             return
         self._set_state(MemberState.CLOSED, None)
         self._take_back_closer()
+        self.sharing.close()
         for link in list(self.links.values()):
             with contextlib.suppress(P2PError):
                 link.say_bye()
@@ -224,9 +229,9 @@ class Member:
             _log.error("%s failed", task.get_name(), exc_info=error)
 
     # ── what the room asks for ──────────────────────────────────────────────────────────────────────
-    def name_of(self, link: Link) -> str:
-        """Return the name this peer is shown by, unique in the room."""
-        return self._names.get(link.peer_id, "?")
+    def name_of(self, link: Link | None) -> str:
+        """Return the name this peer is shown by, unique in the room; None is this peer itself."""
+        return self.my_name if link is None else self._names.get(link.peer_id, "?")
 
     def present_links(self) -> list[Link]:
         """Return the confirmed peers that are here, or away and may come back.
@@ -414,6 +419,7 @@ class Member:
             name = f"{wanted} ({count})"
         self._names[link.peer_id] = name
         self._settled(link, None)
+        self.sharing.peer_ready(link)
 
     def chat_received(self, link: Link, chat: Chat) -> None:
         self._listener.message_arrived(link, chat)
@@ -440,13 +446,19 @@ class Member:
             self._listener.offer_waits(incoming)
 
     def pull_answered(self, link: Link, incoming: Incoming) -> None:
-        incoming.decline("nobody asked for it")
+        self.sharing.pull_answered(link, incoming)
 
     def share_frame(self, link: Link, frame: ControlFrame) -> None:
-        pass
+        self.sharing.receive_frame(link, frame)
 
     def session_lost(self, link: Link) -> None:
-        pass
+        self.sharing.peer_gone(link)
+
+    def share_changed(self, shared: Shared) -> None:
+        self._listener.share_changed(shared)
+
+    def noticed(self, error: P2PError) -> None:
+        self._listener.noticed(error)
 
     def records_broken(self, link: Link) -> None:
         self._listener.noticed(
@@ -456,7 +468,7 @@ class Member:
             )
         )
 
-    def transfer_changed(self, transfer: Outgoing | Incoming) -> None:
+    def transfer_changed(self, transfer: Outgoing | Incoming | Pull) -> None:
         ended = transfer.ended if isinstance(transfer, Outgoing) else transfer.state.ended
         if ended:
             self._dirty.pop(transfer.id, None)
@@ -472,7 +484,7 @@ class Member:
         for transfer in dirty.values():
             self._listener.transfer_changed(transfer)
 
-    def item_arrived(self, incoming: Incoming, value: object) -> None:
+    def item_arrived(self, incoming: Incoming | Pull, value: object) -> None:
         self._listener.item_arrived(incoming, value)
 
     def unlocked(self, link: Link) -> None:
@@ -494,6 +506,7 @@ class Member:
             self._ended_at[link.peer_id] = self.loop.time()
         if link in self._waiting_for_guess:
             self._waiting_for_guess.remove(link)
+        self.sharing.peer_gone(link)
         self._listener.peer_changed(link)
         self._names.pop(link.peer_id, None)
         self._serve_waiting()
@@ -512,11 +525,9 @@ class Member:
         """Ask the user's function whether to take an offer; else it waits for a person."""
         accept = self.config.accept
         assert callable(accept)
-        try:
-            wanted = bool(await self.in_worker(accept, incoming))
-        except Exception as error:  # noqa: BLE001 - the user's function; the offer waits instead
+        wanted, error = await self.in_worker(_asked, accept, incoming)
+        if error is not None:  # the offer waits instead
             self._listener.noticed(P2PError(f"Your accept function failed on {incoming.name!r}: {error!r}"))
-            wanted = False
         if wanted:
             incoming.accept(self.config.folder)
         else:
@@ -543,6 +554,13 @@ class Member:
         if self.state is not MemberState.CLOSED:
             self.state = state
             self._listener.state_changed(state, error)
+
+
+def _asked(accept: Callable[[Incoming], object], incoming: Incoming) -> tuple[bool, BaseException | None]:
+    try:
+        return bool(accept(incoming)), None
+    except BaseException as error:  # noqa: BLE001 - the user's function; an exit in it must not end the engine
+        return False, error
 
 
 def new_message_id() -> str:

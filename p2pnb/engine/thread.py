@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -27,6 +28,7 @@ START_TIMEOUT_S: Final = 10.0
 WORKERS: Final = 4  # file reads and writes, object decoding; each releases the GIL for most of its time
 
 T = TypeVar("T")
+_log = logging.getLogger("p2pnb.engine")
 
 
 class ForkSensitive(Protocol):
@@ -146,7 +148,12 @@ class Engine:
         asyncio.set_event_loop(self._loop)
         self._loop.call_soon(self._started.set)
         try:
-            self._loop.run_forever()
+            while not self._stopped:
+                try:
+                    self._loop.run_forever()
+                    break
+                except BaseException:  # noqa: BLE001 - asyncio lets an exit out of any callback: the rooms go on
+                    _log.exception("something tried to end p2pnb's thread")
         finally:
             pending = asyncio.all_tasks(self._loop)
             for task in pending:

@@ -284,7 +284,10 @@ class FileSink:
         self._files.abort()
 
     def keep(self) -> None:
-        self._files.keep()
+        if self._files.content_bytes >= _LEAST_BLOCK and self._files.received_bytes:
+            self._files.keep()
+        else:
+            self._files.abort()
 
 
 def open_sink(offer: Offer, head: bytes, folder: Path, arena: Arena) -> Sink:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import shutil
 import stat
@@ -120,6 +121,7 @@ def _exclusive_rename(source: Directory, name: str, target: Directory, new_name:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), new_name)
 
 
+@functools.cache
 def _rename_function() -> tuple[Callable[[int, bytes, int, bytes, int], int], int] | None:
     """Return the C library's rename that refuses to replace, with its flag."""
     symbol, flag = ("renameatx_np", 4) if sys.platform == "darwin" else ("renameat2", 1)

@@ -24,7 +24,7 @@ def hash_blocks(
 
     `fill(offset, buffer)` reads content. Takes 256 KiB of memory, whatever the size of a block.
     """
-    if block_bytes <= 0 or not 0 <= first <= end or (end - 1) * block_bytes >= max(content_bytes, 1):
+    if block_bytes <= 0 or not 0 <= first <= end or (first < end and (end - 1) * block_bytes >= content_bytes):
         raise ValueError(f"blocks [{first}, {end}) of {block_bytes} bytes in {content_bytes}")
     buffer = memoryview(bytearray(min(block_bytes, _BUFFER_BYTES)))
     digests = bytearray()

@@ -58,7 +58,7 @@ def decode_head(data: bytes | memoryview, kind: str, content_bytes: int) -> Fold
         raise CorruptDataError(f"The offer's list of files has {human_size(len(data))}; that is too much to read.")
     try:
         head = _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that isn't UTF-8
         raise CorruptDataError("The offer's list of files can't be read. Ask the sender to send it again.") from error
     if kind not in {"file", "folder"} or (kind == "file" and (len(head.entries) != 1 or head.folders)):
         raise CorruptDataError("The offer's list of files doesn't fit its kind. Ask the sender to send it again.")

@@ -29,7 +29,7 @@ from p2pnb.files._directory import move_to_free
 from p2pnb.files.blocks import hash_blocks
 from p2pnb.files.names import numbered_name, printable
 from p2pnb.files.part_state import PartState, longest
-from p2pnb.files.parts import Part, parts_of
+from p2pnb.files.parts import Part, kept_bytes, parts_of
 from p2pnb.files.plan import CONTENT, Plan
 from p2pnb.files.sizes import human_size
 from p2pnb.files.tree import DamagedError, Tree
@@ -75,7 +75,6 @@ class IncomingFiles:
             os.makedirs(self._folder_path, exist_ok=True)
             self._require_space()
             self._use(Part.create(self._folder_path))
-        self.journal()
 
     @classmethod
     def adopt(
@@ -292,15 +291,17 @@ class IncomingFiles:
 
     def _limit_pieces(self) -> None:
         if len(self._received) > MAX_RANGES:
-            self._received = RangeSet(longest(list(self._received), MAX_RANGES))
+            self._received = RangeSet(longest(list(self._received), MAX_RANGES // 2))  # so that it is rare
 
     def _require_space(self) -> None:
         needed = self.content_bytes - self._received.total
         free = shutil.disk_usage(self._folder_path).free
         if free < needed:
+            kept = kept_bytes(self._folder_path)
+            broken = f" Transfers that broke (.p2pnb-*.part in it) hold {human_size(kept)}." if kept else ""
             raise DiskFullError(
                 f"'{printable(self.name)}' needs {human_size(needed)}, but {self._folder_path} has "
-                f"{human_size(free)} free. Free some space, or receive into another folder."
+                f"{human_size(free)} free. Free some space, or receive into another folder.{broken}"
             )
 
     @contextmanager

@@ -5,7 +5,9 @@ lead out of it), sockets, pipes, devices and ``__pycache__`` are left out and co
 A path given by name is sent whatever it is called, and if it is a link, what it points to is sent. Names that
 another system can't take get the nearest portable one (`OutgoingFiles.renamed`).
 
-Every read checks that the file is still the one that was scanned, so two versions are never spliced.
+Every read checks that the file is still the one that was scanned, so two versions are never spliced. Its ctime
+counts too: a file rewritten in place by a program that sets the time back (rsync, VeraCrypt) has nothing else to
+show for it. The price is that a chmod in the middle of a transfer counts as a change; what arrived is kept.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ _PREVIEW_NAME_CHARS: Final = 120  # twenty of them stay small in the control fra
 _PREVIEW_TEXT_CHARS: Final = 2000
 _SKIPPED_FOLDERS: Final = frozenset(("__pycache__",))  # of no use elsewhere, and run unseen by Python
 
+_64_BITS: Final = (1 << 64) - 1  # some systems count further: the rest tells nothing more apart
+
 StrPath = str | os.PathLike[str]
 
 
@@ -45,23 +49,20 @@ class OutgoingFiles:
     the number of files; `skipped` what was left out; `renamed` pairs of a path and what it is sent as.
     """
 
-    def __init__(self, kind: str, name: str, sources: list[_Source], folders: list[str]) -> None:
+    def __init__(self, kind: str, name: str, sources: _Sources, folders: list[str]) -> None:
         """Use `scan`."""
         self.kind = kind
         self.name = name
-        self.count = len(sources)
+        self.count = len(sources.paths)
         self.skipped = 0
         self.renamed: list[tuple[str, str]] = []
         self._sources = sources
-        self._starts = array("Q", [0])
-        for source in sources:
-            self._starts.append(self._starts[-1] + source.size)
-        self._content_bytes = self._starts.pop()
+        self._content_bytes = sources.starts[-1]
         if self._content_bytes > MAX_SIZE_BYTES:
             raise UsageError(
                 f"'{printable(name)}' has {human_size(self._content_bytes)}; that is more than a transfer takes."
             )
-        entries = [FileEntry(source.sent_as, source.size, source.mtime_ms) for source in sources]
+        entries = sources.take_entries()
         try:
             self.head = encode_head(FolderHead(entries, folders))
         except ValueError:
@@ -87,7 +88,7 @@ class OutgoingFiles:
         for given, real in unique:
             scan.add(given, real, nested=several)
         if several:
-            count = len(scan.sources)
+            count = len(scan.sources.paths)
             name = f"{count} file{'' if count == 1 else 's'}" if count else f"{len(unique)} folders"
             kind = "folder"
         else:
@@ -118,14 +119,13 @@ class OutgoingFiles:
         length = len(buffer)
         if offset < 0 or (length and offset + length > self._content_bytes):
             raise ValueError(f"offset {offset}, length {length}")
-        sources, starts = self._sources, self._starts
+        starts = self._sources.starts
         place, end = offset, offset + length
         number = bisect_right(starts, offset) - 1  # of several that start here the last: the others are empty
         while place < end:
-            source, start = sources[number], starts[number]
-            stop = min(start + source.size, end)
+            stop = min(starts[number + 1], end)
             if place < stop:
-                self._read_one(number, source, place - start, buffer[place - offset : stop - offset])
+                self._read_one(number, place - starts[number], buffer[place - offset : stop - offset])
                 place = stop
             number += 1
 
@@ -139,36 +139,37 @@ class OutgoingFiles:
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if any of the files was changed, replaced or removed since the scan."""
-        for source in self._sources:
+        for number, path in enumerate(self._sources.paths):
             try:
-                source.check(os.stat(source.path, follow_symlinks=False))
+                self._sources.check(number, os.stat(path, follow_symlinks=False))
             except OSError as error:
-                raise source.changed() from error
+                raise self._sources.changed(number) from error
 
     def close(self) -> None:
         """Close the files; `read` fails from now on. May be called twice."""
         self._descriptors.close()
 
     def _open(self, number: int) -> int:
-        return os.open(self._sources[number].path, os.O_RDONLY | FILE_FLAGS)
+        return os.open(self._sources.paths[number], os.O_RDONLY | FILE_FLAGS)
 
-    def _read_one(self, number: int, source: _Source, offset: int, buffer: memoryview) -> None:
+    def _read_one(self, number: int, offset: int, buffer: memoryview) -> None:
+        sources = self._sources
         try:
-            if len(buffer) == source.size:  # nobody comes back for the rest of it: a folder's many small files
+            if len(buffer) == sources.size(number):  # nobody comes back for the rest: a folder's many small files
                 if self._descriptors.closed:
                     raise ClosedError
                 descriptor = self._open(number)
                 try:
-                    source.fill(descriptor, offset, buffer)
+                    sources.fill(number, descriptor, offset, buffer)
                 finally:
                     os.close(descriptor)
             else:
                 with self._descriptors.use(number) as descriptor:
-                    source.fill(descriptor, offset, buffer)
+                    sources.fill(number, descriptor, offset, buffer)
         except ClosedError:
             raise ValueError("these files were closed") from None
         except OSError as error:
-            raise source.changed() from error
+            raise sources.changed(number) from error
 
     def _preview(self, entries: list[FileEntry], folders: list[str]) -> Preview:
         if self.kind == "file":
@@ -201,41 +202,64 @@ class OutgoingFiles:
         return lines if len(lines) > _PREVIEW_TEXT_CHARS // 2 else text
 
 
-class _Source:
-    """One file as it was found."""
+class _Sources:
+    """The files as they were found: parallel lists instead of objects, because there may be hundreds of thousands.
 
-    __slots__ = ("device", "inode", "mtime_ns", "path", "sent_as", "size")
+    File `n` has the content bytes [starts[n], starts[n + 1]).
+    """
 
-    def __init__(self, path: str, sent_as: str, found: os.stat_result) -> None:
-        self.path = path
-        self.sent_as = sent_as
-        self.size = found.st_size
-        self.mtime_ns = found.st_mtime_ns
-        self.inode = found.st_ino
-        self.device = found.st_dev
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.starts = array("Q", [0])
+        self._entries: list[FileEntry] = []
+        self._mtimes = array("Q")
+        self._ctimes = array("Q")
+        self._inodes = array("Q")
+        self._devices = array("Q")
 
-    @property
-    def mtime_ms(self) -> int:
-        return min(max(self.mtime_ns // 1_000_000, 0), 1 << 53)
+    def add(self, path: str, sent_as: str, found: os.stat_result) -> None:
+        self.paths.append(path)
+        self.starts.append(self.starts[-1] + found.st_size)
+        self._entries.append(FileEntry(sent_as, found.st_size, min(max(found.st_mtime_ns // 1_000_000, 0), 1 << 53)))
+        self._mtimes.append(found.st_mtime_ns & _64_BITS)
+        self._ctimes.append(found.st_ctime_ns & _64_BITS)
+        self._inodes.append(found.st_ino & _64_BITS)
+        self._devices.append(found.st_dev & _64_BITS)
 
-    def fill(self, descriptor: int, offset: int, buffer: memoryview) -> None:
+    def take_entries(self) -> list[FileEntry]:
+        """Return what the head lists, once: it is not kept."""
+        entries, self._entries = self._entries, []
+        return entries
+
+    def size(self, number: int) -> int:
+        return self.starts[number + 1] - self.starts[number]
+
+    def fill(self, number: int, descriptor: int, offset: int, buffer: memoryview) -> None:
         """Read, then look: what changed before the reading is seen, and what changes later is by the next one.
 
         Looking costs a microsecond, so it is done for every piece: that of 512 KiB takes fifty.
         """
         length = fill_at(descriptor, buffer, offset)
-        self.check(os.fstat(descriptor))
+        self.check(number, os.fstat(descriptor))
         if length != len(buffer):
-            raise self.changed()
+            raise self.changed(number)
 
-    def check(self, now: os.stat_result) -> None:
-        same = (now.st_size, now.st_mtime_ns, now.st_ino) == (self.size, self.mtime_ns, self.inode)
-        if not same or now.st_dev != self.device or not stat.S_ISREG(now.st_mode):
-            raise self.changed()
+    def check(self, number: int, now: os.stat_result) -> None:
+        """Raise SourceChangedError if the file is not what it was."""
+        if (
+            now.st_size != self.starts[number + 1] - self.starts[number]
+            or now.st_mtime_ns & _64_BITS != self._mtimes[number]
+            or now.st_ctime_ns & _64_BITS != self._ctimes[number]
+            or now.st_ino & _64_BITS != self._inodes[number]
+            or now.st_dev & _64_BITS != self._devices[number]
+            or not stat.S_ISREG(now.st_mode)
+        ):
+            raise self.changed(number)
 
-    def changed(self) -> SourceChangedError:
+    def changed(self, number: int) -> SourceChangedError:
         return SourceChangedError(
-            f"'{printable(self.path)}' changed, vanished or became unreadable while it was being sent. Send it again."
+            f"'{printable(self.paths[number])}' changed, vanished or became unreadable while it was being sent. "
+            "Send it again."
         )
 
 
@@ -243,7 +267,7 @@ class _Scan:
     """What a walk found so far."""
 
     def __init__(self) -> None:
-        self.sources: list[_Source] = []
+        self.sources = _Sources()
         self.empty_folders: list[str] = []
         self.skipped = 0
         self.renamed: list[tuple[str, str]] = []
@@ -267,21 +291,21 @@ class _Scan:
     def _add_file(self, path: str, sent_as: str, found: os.stat_result) -> None:
         if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
             raise _unreadable(path, PermissionError("no permission to read it"))
-        self.sources.append(_Source(path, sent_as, found))
+        self.sources.add(path, sent_as, found)
 
     def _walk(self, top: str, top_name: str) -> None:
         waiting = [(top, top_name)]
         while waiting:
             path, sent_as = waiting.pop()
             inner: list[tuple[str, str]] = []
-            before = len(self.sources)
+            before = len(self.sources.paths)
             try:
                 with os.scandir(path) as members:
                     for member in sorted(members, key=lambda member: member.name):
                         self._visit(member, sent_as, inner)
             except OSError as error:
                 raise _unreadable(error.filename or path, error) from error
-            if sent_as and not inner and len(self.sources) == before:
+            if sent_as and not inner and len(self.sources.paths) == before:
                 self.empty_folders.append(sent_as)
             waiting.extend(reversed(inner))
 

@@ -31,7 +31,7 @@ from p2pnb.files._directory import Directory
 from p2pnb.files._lock import keep_from_children, leave_here, left_here, lock, may_inherit
 from p2pnb.files.part_state import MAX_JOURNAL_RANGES, MAX_STATE_BYTES, PartState, encode_slot, longest, parse_state
 
-__all__ = ["KEPT_AGE_S", "LEFTOVER_AGE_S", "Part", "clean_leftovers", "is_own", "parts_of"]
+__all__ = ["KEPT_AGE_S", "LEFTOVER_AGE_S", "Part", "clean_leftovers", "is_own", "kept_bytes", "parts_of"]
 
 KEPT_AGE_S: Final = 7 * 24 * 3600.0  # the weekend after which somebody sends it again
 LEFTOVER_AGE_S: Final = 24 * 3600.0  # of what can't be taken up again
@@ -153,18 +153,24 @@ def parts_of(folder: str, key: bytes) -> list[str]:
 
     Only a look: others may hold them, or take them before you do. Blocking; never raises.
     """
-    found: list[tuple[int, str]] = []
+    found = [(state.landed_bytes, name) for name, state in _states(folder) if state.key == key]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def kept_bytes(folder: str) -> int:
+    """Return how many bytes the parts in `folder` hold, by what they say. Blocking; never raises."""
+    return sum(state.landed_bytes for _, state in _states(folder))
+
+
+def _states(folder: str) -> list[tuple[str, PartState]]:
     try:
         names = [name for name in os.listdir(folder) if _PART.fullmatch(name)]
         target = Directory.open(folder)
     except OSError:
         return []
-    for name in names:
-        state = _look(target, name)
-        if state is not None and state.key == key:
-            found.append((state.landed_bytes, name))
+    states = [(name, state) for name in names if (state := _look(target, name)) is not None]
     target.close()
-    return [name for _, name in sorted(found, reverse=True)]
+    return states
 
 
 def clean_leftovers(

@@ -10,6 +10,9 @@ import os
 import stat
 import time
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from typing import Final
 
 from p2pnb.files._descriptors import ClosedError, Descriptors, fill_at, write_at
@@ -91,19 +94,23 @@ class Tree:
         absent: list[tuple[int, int]] = []
         if plan.kind == "folder":
             for number in range(len(plan.folder_names)):
-                if found := self._found(plan.folder_parents[number] if number else None, plan.folder_names[number]):
+                with self._looking_into(plan.folder_parents[number] if number else None) as directory:
+                    found = self._found(directory, plan.folder_names[number])
+                if found:
                     if not stat.S_ISDIR(found.st_mode):
                         raise DamagedError
                     self._made_folders[number] = 1
-        for number, name in enumerate(plan.names):
-            start, end = plan.starts[number], plan.starts[number + 1]
-            if found := self._found(plan.parents[number] if plan.kind == "folder" else None, name):
-                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > end - start:
-                    raise DamagedError
-                self._made_files[number] = 1
-                start += found.st_size
-            if start < end:
-                absent.append((start, end))
+        for parent, numbers in groupby(range(len(plan.names)), plan.parents.__getitem__):
+            with self._looking_into(parent if plan.kind == "folder" else None) as directory:
+                for number in numbers:
+                    start, end = plan.starts[number], plan.starts[number + 1]
+                    if found := self._found(directory, plan.names[number]):
+                        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > end - start:
+                            raise DamagedError
+                        self._made_files[number] = 1
+                        start += found.st_size
+                    if start < end:
+                        absent.append((start, end))
         return absent
 
     def complete(self) -> None:
@@ -158,16 +165,24 @@ class Tree:
     def _has_time(self, number: int) -> bool:
         return _OLDEST_MTIME_MS <= self._plan.mtimes[number] <= self._newest_mtime_ms
 
-    def _found(self, parent: int | None, name: str) -> os.stat_result | None:
-        """Return what has that name in a folder (None: in the part itself), None if there is nothing."""
+    @contextmanager
+    def _looking_into(self, folder: int | None) -> Iterator[Directory | None]:
+        """Lend a folder that an earlier process made (None: the part itself), None if it made none."""
+        if folder is None:
+            yield self._place
+        elif not self._made_folders[folder]:
+            yield None
+        else:
+            with self._folders.use(folder) as directory:
+                yield directory
+
+    @staticmethod
+    def _found(directory: Directory | None, name: str) -> os.stat_result | None:
+        """Return what has that name, None if there is nothing; DamagedError for what belongs to somebody else."""
+        if directory is None:
+            return None
         try:
-            if parent is None:
-                found = self._place.look(name)
-            elif not self._made_folders[parent]:
-                return None
-            else:
-                with self._folders.use(parent) as directory:
-                    found = directory.look(name)
+            found = directory.look(name)
         except FileNotFoundError:
             return None
         if not is_own(found):

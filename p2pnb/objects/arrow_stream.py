@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_stream", "write_stream"]
 
-_JOIN_BELOW_BYTES: Final = 32 * 1024
+_COPY_BELOW_BYTES: Final = 4 * 1024  # metadata and padding; what is larger stays a view
 _WASTE_BYTES: Final = 64 * 1024  # of buffers that view types share: less is not worth looking at
+_SAMPLED_ROWS: Final = 64 * 1024  # a longer column is judged by that many of its rows
 _INLINE_BYTES: Final = 12  # text up to this length lies in the view itself
 MAX_EMPTY_ROWS: Final = 1 << 20  # rows that take no bytes
 MAX_ROWS: Final = 1 << 48
@@ -39,15 +40,11 @@ class _Pieces:
     def __init__(self) -> None:
         self.found: list[memoryview] = []
         self._small: list[bytes] = []
-        self._small_bytes = 0
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        if len(view) < _JOIN_BELOW_BYTES:
+        if len(view) < _COPY_BELOW_BYTES:
             self._small.append(bytes(view))
-            self._small_bytes += len(view)
-            if self._small_bytes >= 16 * _JOIN_BELOW_BYTES:
-                self.flush()
         else:
             self.flush()
             self.found.append(view)
@@ -56,7 +53,7 @@ class _Pieces:
     def flush(self) -> None:
         if self._small:
             self.found.append(memoryview(b"".join(self._small)))
-            self._small, self._small_bytes = [], 0
+            self._small = []
 
     def close(self) -> None:
         self.flush()
@@ -91,6 +88,7 @@ def write_stream(table: pa.Table) -> Blob:
 # Rows of the view types point into buffers that a part of a column shares with the whole, and Arrow writes those
 # buffers in full: ten rows of a gigabyte would travel as a gigabyte, the other rows' text included.
 def _without_waste(table: pa.Table) -> pa.Table:
+    import numpy as np
     import pyarrow as pa
 
     for number, field in enumerate(table.schema):
@@ -99,7 +97,10 @@ def _without_waste(table: pa.Table) -> pa.Table:
         if dense == field.type or not any(_wastes(chunk) for chunk in column.chunks):
             continue
         try:
-            column = column.cast(dense).cast(field.type)
+            column = column.cast(dense)
+            if pa.types.is_nested(dense):  # a cast keeps what lies around the lists of a part
+                column = column.take(pa.array(np.arange(len(column))))
+            column = column.cast(field.type)
         except pa.ArrowNotImplementedError:  # lists as views: sent in full
             continue
         table = table.set_column(number, field, column)
@@ -144,8 +145,10 @@ def _wastes(array: pa.Array) -> bool:
         return False
     import numpy as np
 
-    lengths = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset :: 4][: len(array)]
-    used = int(np.sum(lengths, where=lengths > _INLINE_BYTES, dtype=np.int64))
+    step = max(1, len(array) // _SAMPLED_ROWS)
+    views = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset :][: 4 * len(array)]
+    lengths = views[:: 4 * step]
+    used = step * int(lengths[lengths > _INLINE_BYTES].sum(dtype=np.int64))
     return bool(used < held * 3 // 4)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, TypeVar
 
@@ -30,6 +30,8 @@ __all__ = ["ALIGNMENT_BYTES", "Blob", "Codec", "Encoded", "Head", "Packed", "blo
 ALIGNMENT_BYTES: Final = 64  # what Arrow recommends and what every numpy type is content with
 MAX_BUFFERS: Final = 250_000  # in one value; a list of that many arrays is better sent as one array
 HEAD_VERSION: Final = 1
+JOINED_PIECE_BYTES: Final = 64 * 1024  # neighbours up to this size are joined, so that a reader meets few seams
+MAX_JOINED_BYTES: Final = 64 * 1024 * 1024  # what joining may copy in all
 _PADDING: Final = memoryview(bytes(ALIGNMENT_BYTES))
 
 T = TypeVar("T")
@@ -88,7 +90,13 @@ class Codec(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A value ready to travel. Its buffers are views: don't change the value in place before it has been sent."""
+    """A value ready to travel. Its buffers are views: don't change the value in place before it has been sent.
+
+    The content lies in pieces. What is one array, or one column, in the sender's memory is one piece, whatever its
+    length; neighbours of at most `JOINED_PIECE_BYTES` are copied into one piece when the value is encoded, up to
+    `MAX_JOINED_BYTES` in all. So there are at most about twice as many seams as buffers larger than that, and a reader
+    of 512 KiB at a time gets a view of the value's own memory, except where it crosses a seam.
+    """
 
     codec: str
     head: bytes
@@ -99,7 +107,7 @@ class Encoded:
     _ends: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        pieces = list(_with_padding(self.parts))
+        pieces = _joined(_with_padding(self.parts))
         object.__setattr__(self, "_pieces", pieces)
         object.__setattr__(self, "_ends", list(itertools.accumulate(len(piece) for piece in pieces)))
 
@@ -119,25 +127,39 @@ class Encoded:
         return len(self.head) + self.content_bytes
 
     def chunks(self) -> Iterator[memoryview]:
-        """Yield the content in order, padding included, without copying."""
+        """Yield the content in order, padding included, in pieces that are never empty, without copying."""
         yield from self._pieces
 
     def read(self, offset: int, length: int) -> bytes | memoryview:
-        """Return content bytes [offset, offset + length), shorter only at the end; a view where they lie together."""
+        """Return content bytes [offset, offset + length), shorter only at the end of the content.
+
+        Within a piece that is a view, without a copy; across a seam, new bytes.
+        """
+        found = list(self._views(offset, length))
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Copy the content from `offset` on into a writable `buffer` of bytes, once; return how many it was.
+
+        That is the length of the buffer, or less at the end of the content.
+        """
+        position = 0
+        for view in self._views(offset, len(buffer)):
+            buffer[position : position + len(view)] = view
+            position += len(view)
+        return position
+
+    def _views(self, offset: int, length: int) -> Iterator[memoryview]:
         if offset < 0 or length < 0:
             raise ValueError("offset and length can't be negative")
         end = min(offset + length, self.content_bytes)
-        if offset >= end:
-            return b""
         number = bisect.bisect_right(self._ends, offset)
-        found: list[memoryview] = []
         while offset < end:
             piece = self._pieces[number]
             start = self._ends[number] - len(piece)
-            found.append(piece[offset - start : end - start])
+            yield piece[offset - start : end - start]
             offset = self._ends[number]
             number += 1
-        return found[0] if len(found) == 1 else b"".join(found)
 
 
 def _with_padding(parts: Sequence[Blob]) -> Iterator[memoryview]:
@@ -151,6 +173,25 @@ def _with_padding(parts: Sequence[Blob]) -> Iterator[memoryview]:
             if len(piece):
                 yield piece
                 position += len(piece)
+
+
+def _joined(pieces: Iterable[memoryview]) -> list[memoryview]:
+    found: list[memoryview] = []
+    run: list[memoryview] = []
+    run_bytes, left = 0, MAX_JOINED_BYTES
+    for piece in pieces:
+        if len(piece) <= JOINED_PIECE_BYTES and run_bytes + len(piece) <= left:
+            run.append(piece)
+            run_bytes += len(piece)
+            continue
+        if run:
+            left -= run_bytes if len(run) > 1 else 0
+            found.append(run[0] if len(run) == 1 else memoryview(b"".join(run)))
+            run, run_bytes = [], 0
+        found.append(piece)
+    if run:
+        found.append(run[0] if len(run) == 1 else memoryview(b"".join(run)))
+    return found
 
 
 def blob_bytes(part: Blob) -> int:

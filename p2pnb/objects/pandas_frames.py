@@ -112,10 +112,13 @@ class PandasCodec(Codec):
             return Preview(name, cell(value), text=cell(value))
         first = value[:MAX_PREVIEW_ROWS]
         if isinstance(value, pd.DataFrame):
-            first = first.iloc[:, :MAX_PREVIEW_COLUMNS]
-            columns = [first.iloc[:, at].tolist() for at in range(first.shape[1])]
-            rows = list(zip(*columns, strict=True))
-            return describe_table(name, *value.shape, zip(first.columns, first.dtypes, strict=True), rows)
+            if first.shape[1] > MAX_PREVIEW_COLUMNS:
+                first = first.iloc[:, :MAX_PREVIEW_COLUMNS]
+            heads, columns = [], []
+            for label, column in first.items():  # quicker than to ask for each
+                heads.append((label, column.dtype))
+                columns.append(column.tolist())
+            return describe_table(name, *value.shape, heads, list(zip(*columns, strict=True)))
         label = "" if value.name is None else value.name
         return describe_table(name, len(value), 1, [(label, value.dtype)], [[item] for item in first.tolist()])
 

@@ -6,7 +6,10 @@ column of a stream, is referred to once: what is expanded on arrival is thereby 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -174,7 +177,8 @@ class PandasNote(msgspec.Struct, frozen=True, array_like=True):
     unique_labels: bool = False
 
 
-def extension_types() -> dict[str, Any]:
+@functools.cache
+def extension_types() -> Mapping[str, Any]:
     """Return pandas' own extension types that Arrow can hold, by the names notes call them."""
     import numpy as np
     import pandas as pd
@@ -184,5 +188,6 @@ def extension_types() -> dict[str, Any]:
     found["boolean"] = pd.BooleanDtype()
     for storage in ("python", "pyarrow"):
         found[f"string[{storage}]"] = pd.StringDtype(storage)
-        found[f"str[{storage}]"] = pd.StringDtype(storage, na_value=np.nan)
+        with contextlib.suppress(TypeError):  # before pandas 2.3 there is but one kind of text
+            found[f"str[{storage}]"] = pd.StringDtype(storage, na_value=np.nan)
     return found

@@ -97,7 +97,7 @@ class FrameReader:
         others: dict[int, Any] = {}
         for place, values in enumerate(data.values):
             if not isinstance(values, Part):
-                others[place] = self.series(values, index)
+                others[place] = self.column(values, index)
             elif 0 <= values.block < len(places) and values.at == len(places[values.block]):
                 places[values.block].append(place)
             else:
@@ -122,12 +122,19 @@ class FrameReader:
             joined = joined.iloc[:, order]
         return cast("pd.DataFrame", joined)
 
-    def series(self, values: Values, index: pd.Index[Any]) -> pd.Series[Any]:
-        import pandas as pd
-
+    def column(self, values: Values, index: pd.Index[Any]) -> Any:
+        """Return what a frame can be made of without pandas guessing a type."""
         array = self.values(values)
         if len(array) != len(index):
             raise CorruptDataError("a received column has another length than its index")
+        return array if array.dtype != object else self._series(array, index)
+
+    def series(self, values: Values, index: pd.Index[Any]) -> pd.Series[Any]:
+        return self._series(self.column(values, index), index)
+
+    def _series(self, array: Any, index: pd.Index[Any]) -> pd.Series[Any]:
+        import pandas as pd
+
         found: pd.Series[Any] = pd.Series(array, index=index, dtype=array.dtype, copy=False)
         return found
 

@@ -312,6 +312,15 @@ class _Reader:
     def __init__(self, buffers: Sequence[memoryview], registry: Registry) -> None:
         self.buffers = buffers
         self.registry = registry
+        self._taken: set[int] = set()
+
+    def take(self, first: int, count: int) -> Sequence[memoryview]:
+        """Return buffers, each of them once only: a few bytes that name a buffer again would have it copied again."""
+        numbers = range(first, first + count)
+        if first < 0 or count < 0 or first + count > len(self.buffers) or not self._taken.isdisjoint(numbers):
+            raise ValueError("a part that did not arrive, or that is used twice")
+        self._taken.update(numbers)
+        return self.buffers[first : first + count]
 
     def read(self, node: Any, depth: int) -> Any:
         if type(node) in _STANDS_FOR_ITSELF:
@@ -348,13 +357,11 @@ class _Reader:
     def read_other(self, tag: int, node: list[Any], depth: int) -> Any:
         match node:
             case [21, str(codec), bytes(note), int(first), int(count)]:
-                if not (first >= 0 and count >= 0 and first + count <= len(self.buffers)):
-                    raise ValueError("a part that did not arrive")
-                buffers = self.buffers[first : first + count]
+                buffers = self.take(first, count)
                 self.registry.check(codec, note, [len(buffer) for buffer in buffers])
                 return self.registry.unpack(codec, note, buffers)
-            case [20, int(kind), int(number)] if 0 <= number < len(self.buffers):
-                return _from_buffer(kind, self.buffers[number])
+            case [20, int(kind), int(number)]:
+                return _from_buffer(kind, self.take(number, 1)[0])
             case [19, str(name), list(names), values]:
                 fields = self.read_list(values, depth)
                 if not all(type(field) is str for field in names) or len(set(names)) != len(names):

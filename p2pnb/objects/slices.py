@@ -111,7 +111,7 @@ def _text(label: object) -> str:
 
 
 # ── what is asked for ───────────────────────────────────────────────────────────────────────────────
-def _check_rows(rows: tuple[int, int]) -> None:
+def _check_rows(rows: tuple[int, ...]) -> None:
     if len(rows) != 2 or any(type(bound) is not int for bound in rows):
         raise UsageError("rows are two whole numbers: the first row and the one after the last")
     first, end = rows
@@ -128,7 +128,7 @@ def _bounds(rows: tuple[int, int] | None, count: int) -> tuple[int, int]:
 
 def _places(value: object, columns: Sequence[str]) -> list[int]:
     names = _names(value)
-    if type(columns) is str or any(type(column) is not str for column in columns):
+    if type(columns) not in (list, tuple) or any(type(column) is not str for column in columns):
         raise UsageError('columns are a list of names, such as ["a", "b"]')
     if not names:
         raise UsageError(f"a {type(value).__qualname__} without named columns can only be asked for rows")

@@ -31,9 +31,6 @@ from p2pnb.paths._sctp_flight import Flight, Piece
 from p2pnb.paths._sctp_inbound import FIRST, LAST, RECEIVE_WINDOW, Inbound, InboundError
 from p2pnb.paths._sctp_window import Window
 
-if TYPE_CHECKING:
-    from aiortc import RTCSctpTransport
-
 __all__ = ["Tuned", "tune"]
 
 PACKET_BYTES: Final = 1160  # user data of one packet, as aiortc has it: fits the smallest IPv6 path under DTLS
@@ -42,7 +39,7 @@ SACK_EVERY_BUSY: Final = 4  # while packets come quickly: a SACK costs both ends
 BUSY_PACKETS: Final = 200  # before that, a sender that starts slowly needs each SACK
 SACK_DELAY_S: Final = 0.02
 PROBES: Final = 3  # unanswered, before the window collapses
-MAX_PROBE_S: Final = 5.0
+MAX_PROBE_S: Final = 2.0
 PACE_S: Final = 0.001
 _MASK: Final = 0xFFFF_FFFF
 _HALF: Final = 0x8000_0000
@@ -388,23 +385,25 @@ class Tuned:
 
     def _tuned_silent(self) -> None:
         """Send a probe if nothing came for too long; collapse after several."""
-        self._tuned_probe = None
         flight, window, now = self._tuned_flight, self._tuned_window, self._loop.time()
         if not len(flight):
+            self._tuned_probe = None
             return
         if now < self._tuned_probe_at - PACE_S:
             self._tuned_probe = self._loop.call_at(self._tuned_probe_at, self._tuned_silent)
             return
         self._tuned_probes += 1
-        if self._tuned_probes == PROBES:
+        self._tuned_probed_at, self._tuned_probed_seq = now, flight.next
+        if self._tuned_probes < PROBES:
+            oldest = flight.oldest()
+            if oldest is not None:
+                flight.sent(oldest, now)
+                self._tuned_write(oldest.packet)
+        else:
             flight.give_up()
             window.collapse()
             self._tuned_peer_window = max(self._tuned_peer_window, PACKET_BYTES)
-        oldest = flight.oldest()
-        if oldest is not None:
-            self._tuned_probed_at, self._tuned_probed_seq = now, flight.next
-            flight.sent(oldest, now)
-            self._tuned_write(oldest.packet)
+            self._tuned_pump()
         self._tuned_probe_at = now + min(MAX_PROBE_S, window.probe_timeout * 2**self._tuned_probes)
         self._tuned_probe = self._loop.call_at(self._tuned_probe_at, self._tuned_silent)
         if self._tuned_told is not None:
@@ -428,8 +427,11 @@ def _write(dtls: Any, packet: bytes) -> None:
     coroutine.close()
 
 
-def tune(association: RTCSctpTransport | None) -> Tuned | None:
-    """Put the faster data plane under `association`, which has not started; None if this aiortc is a stranger."""
+def tune(association: Any) -> Tuned | None:
+    """Put the faster data plane under `association`, an `aiortc.RTCSctpTransport` that has not started.
+
+    Returns None, having changed nothing, if it is not as this module knows it.
+    """
     strange = _strange(association)
     if strange:
         if not _told:
@@ -458,10 +460,10 @@ def _strange(association: Any) -> str:
         if tuple(inspect.signature(method).parameters)[1:] != parameters:
             return f"{name} is called differently"
     for name, kind in _FIELDS.items():
-        if not isinstance(getattr(association, name, None), kind):
+        if name not in vars(association) or not isinstance(vars(association)[name], kind):
             return f"{name} is not there or something else"
     state = getattr(plain, "State", None)
-    if association._association_state is not getattr(state, "CLOSED", association) or not hasattr(state, "ESTABLISHED"):
+    if not hasattr(state, "ESTABLISHED") or association._association_state is not getattr(state, "CLOSED", state):
         return "the association has other states"
     if association._sent_queue or association._outbound_queue or not callable(getattr(plain, "_set_state", None)):
         return "the association has started"

@@ -9,7 +9,7 @@ holds (that rate times the lowest round trip) is under way.
 What keeps it fair and safe:
 
 * rate and window are bounded by delivery that was measured, and a rate is forgotten after ten rounds;
-* losses with a growing round trip, or above a fifth whatever the round trip, brake both, again and again;
+* losses with a growing round trip, or above a fifth whatever the round trip, brake both for some rounds;
 * every ten seconds it sends half for a moment, to see what the round trip is without its own queue;
 * silence collapses it to four packets and a new slow start.
 
@@ -42,9 +42,9 @@ LOSS_SAMPLE: Final = 100  # packets; in fewer, one lost at random is several per
 LOSS_WITH_DELAY: Final = 0.03
 LOSS_ALONE: Final = 0.2
 BRAKE: Final = 0.85
-RELEASE: Final = 1.05
-MIN_BRAKE: Final = 0.4
-BURST_S: Final = 0.004  # timers of an event loop are good for a millisecond or two
+RELEASE: Final = 1.1  # per round, so that a brake is off before the rate from before it is forgotten
+MIN_BRAKE: Final = 0.5
+BURST_S: Final = 0.01  # event loops wake up late; a line holds this much in its queue
 BURST_PACKETS: Final = 8
 
 
@@ -91,9 +91,10 @@ class Window:
             return 0.0
         if self.rate <= 0 or self._starting:
             return STARTUP_GAIN * max(self.rate, self.cwnd / STARTUP_GAIN / self.srtt)
+        least = MIN_PACKETS * self._packet_bytes / self.srtt  # or else a rate that fell could never be seen to rise
         if self._draining:
-            return self.rate / STARTUP_GAIN
-        return CYCLE[self._phase] * self._brake * self.rate
+            return max(least, self.rate / STARTUP_GAIN)
+        return max(least, CYCLE[self._phase] * self._brake * self.rate)
 
     @property
     def probe_timeout(self) -> float:
@@ -171,6 +172,7 @@ class Window:
     def _next_round(self, now: float, app_limited: bool) -> None:
         self._round += 1
         self._phase = (self._phase + 1) % len(CYCLE)
+        self._brake = min(1.0, self._brake * RELEASE)
         if not app_limited:
             rates = self._rates
             while len(rates) > 1 and rates[0][0] < self._round - RATE_ROUNDS and rates[0][1] < now - RATE_S:
@@ -196,10 +198,12 @@ class Window:
         delayed = self._least_rtt > 1.25 * self.min_rtt + LATE_S / 2
         if loss > LOSS_ALONE or (loss > LOSS_WITH_DELAY and delayed):
             self._brake = max(MIN_BRAKE, self._brake * BRAKE)
+            if loss > LOSS_ALONE and delayed:  # the line is not what it was
+                while len(self._rates) > 1:
+                    self._rates.popleft()
+                self.rate = self._rates[0][2] if self._rates else self.rate
             self._draining = self._draining or self._starting
             self._starting = False
-        else:
-            self._brake = min(1.0, self._brake * RELEASE)
         self._acked = self._lost = 0
         self._least_rtt = 0.0
 

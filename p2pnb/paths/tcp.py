@@ -203,8 +203,7 @@ class TcpConnection:
                 return
             self._need = _LENGTH + length
             if self._need > len(self._in):
-                self._in_view.release()
-                self._in[:] = bytes(_LENGTH + MAX_MESSAGE_BYTES)  # only ever for a proven peer
+                self._in = bytearray(_LENGTH + MAX_MESSAGE_BYTES)  # only ever for a proven peer
                 self._in_view = memoryview(self._in)
             return
         message = self._in_view[_LENGTH : self._need]

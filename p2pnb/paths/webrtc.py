@@ -24,7 +24,8 @@ import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from p2pnb.errors import PathError, ProtocolError
@@ -226,7 +227,8 @@ class WebRtcNegotiation:
         """Take the peer's offer and return the SDP answer; ProtocolError if it can't be used."""
         await self._set_remote(sdp, "offer")
         self._tune()
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        with _peers_fault():
+            await self._pc.setLocalDescription(await self._pc.createAnswer())
         return str(self._pc.localDescription.sdp)
 
     async def accept_answer(self, sdp: str) -> None:
@@ -253,12 +255,8 @@ class WebRtcNegotiation:
 
     async def _set_remote(self, sdp: str, kind: str) -> None:
         clean = screened(sdp)
-        try:
+        with _peers_fault():
             await self._pc.setRemoteDescription(self._rtc.RTCSessionDescription(clean, kind))
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # whatever a parser of foreign text raises
-            raise ProtocolError("the peer sent a session description that can't be used") from error
 
     def _on_channel(self, channel: Any) -> None:
         if channel.label == _LABEL:
@@ -272,6 +270,16 @@ class WebRtcNegotiation:
         if self._pc.connectionState in ("failed", "closed") and not self._open.done():
             self._open.set_exception(PathError(f"the WebRTC connection {self._pc.connectionState}"))
             self._open.exception()  # marked as seen: nobody may be waiting
+
+
+@contextmanager
+def _peers_fault() -> Iterator[None]:
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # whatever an engine raises over foreign text
+        raise ProtocolError("the peer sent a session description that can't be used") from error
 
 
 def screened(sdp: str) -> str:

@@ -64,6 +64,8 @@ MAX_DOUBLES: Final = 16  # blocks asked at two sources; each takes a scratch blo
 MAX_SOURCES: Final = 32  # of one puller; the owner's choice of acquaintances keeps below it
 MAX_ACQUAINTANCES: Final = 16  # told to one puller at once
 MAX_CLAIMED: Final = 64  # blocks of one source that count as coming; an honest one asks the owner for fewer
+PLACES: Final = 8  # of each puller on the ring of blocks
+TURN_S: Final = 0.3  # with nothing to bring from the owner, so long it waits before it brings what is others' turn
 CLAIMS_HOLD_S: Final = 5.0  # without any progress nobody waits for what others say is coming
 NEWS_S: Final = 0.1  # new blocks are told at most this often
 MAX_NEWS_RANGES: Final = 1024  # in one ShareBlocks
@@ -205,10 +207,10 @@ class _Source:
 class Pulling:
     """One content on its way to this peer from several sources.
 
-    `seed` (any bytes that differ between pullers, such as the peer's id) makes each puller begin elsewhere.
+    `me` is this peer's id, as the other pullers know it.
     """
 
-    def __init__(self, *, owner: bytes, content_bytes: int, block_bytes: int, hashes: bytes, seed: bytes) -> None:
+    def __init__(self, *, owner: bytes, content_bytes: int, block_bytes: int, hashes: bytes, me: bytes) -> None:
         self.count = block_count(content_bytes, block_bytes)
         if len(hashes) != self.count * HASH_BYTES:
             raise ProtocolError("a share with another number of hashes than blocks")
@@ -222,8 +224,10 @@ class Pulling:
         self._writers: dict[int, bytes] = {}  # block -> the source that writes it into its place
         self._doubles = 0
         self._banned: set[bytes] = set()
-        self._random = int.from_bytes(sha256(seed).digest()[:8], "big")
+        self._random = int.from_bytes(sha256(me).digest()[:8], "big")
         self._learned_at: float | None = None  # when a missing block was last seen to be somewhere
+        self._me = me
+        self._turn: tuple[tuple[bytes, ...], int] | None = None  # as worked out for these other pullers
         self._progress_at: float | None = None
         self.done_bytes = 0
 
@@ -237,6 +241,10 @@ class Pulling:
     def done_blocks(self) -> list[tuple[int, int]]:
         """Ranges of blocks that are here and right."""
         return _ranges_of(self._done)
+
+    def has(self, block: int) -> bool:
+        """Tell whether a block is here and right."""
+        return bool(self._done >> block & 1)
 
     def holds_all(self, peer: bytes) -> bool:
         """Tell whether `peer` said that it has every block."""
@@ -262,6 +270,7 @@ class Pulling:
     def hopeless(self, now: float) -> bool:
         """True if nobody who is left has, or gets, what is missing."""
         if self.finished or self.owner in self._sources:
+            self._learned_at = None
             return False
         reachable = self._done
         for source in self._sources.values():
@@ -304,7 +313,7 @@ class Pulling:
         return owed
 
     def silent(self, now: float) -> list[bytes]:
-        """Return sources besides the owner that owe something and were silent for so long that they are better dropped."""
+        """Return sources besides the owner that owe something and were silent so long that they are better dropped."""
         return [
             peer
             for peer, source in self._sources.items()
@@ -370,8 +379,8 @@ class Pulling:
         dropped, as by `source_gone`, and is never taken again.
         """
         source = self._sources.get(peer)
-        if source is None or block not in source.asked:
-            return BlockState.KNOWN
+        if source is None or source.asked.get(block) != self._length(block):
+            return BlockState.KNOWN  # its source came anew meanwhile
         if digest != self._hashes[block * HASH_BYTES : (block + 1) * HASH_BYTES]:
             self._banned.add(peer)
             self.source_gone(peer)
@@ -412,10 +421,14 @@ class Pulling:
             return []
         one, two, three = self._counted(now)
         if source.peer == self.owner:
-            tiers = [free & ~one & ~self._claimed(now)]
+            helps = self._owner_may_help(source, now)
+            unclaimed = free & ~one & ~self._claimed(now)
+            tiers = [unclaimed & self._my_turn()]
+            if helps or (not source.asked and now - source.heard_at > TURN_S):
+                tiers.append(unclaimed)
             if not source.asked and now - self._last_progress(now) > CLAIMS_HOLD_S:
                 tiers.append(free & ~one)
-            if self._owner_may_help(source, now):
+            if helps:
                 tiers += [free & ~two, free]
         else:
             tiers = [free & ~two, free & ~three, free]
@@ -473,6 +486,25 @@ class Pulling:
                 claimed |= source.coming
         return claimed
 
+    def _my_turn(self) -> int:
+        """Return the blocks that are ours to bring from the owner, as all who pull see it without a word.
+
+        Every puller has a few places on a ring of the blocks, by a hash of its id, and the arcs that begin there
+        are its own. Told claims are more precise, but on a fast line they come too late.
+        """
+        partial = (source for source in self._sources.values() if source.has != self._all)
+        pullers = tuple(source.peer for source in partial if source.peer != self.owner)
+        if self._turn is None or self._turn[0] != pullers:
+            places = sorted((place, peer) for peer in (*pullers, self._me) for place in _places(peer, self.count))
+            mine = 0
+            for (start, peer), (end, _) in zip(places, [*places[1:], (self.count, b"")], strict=True):
+                if peer == self._me:
+                    mine |= (1 << end) - (1 << start)
+            if places[-1][1] == self._me:
+                mine |= (1 << places[0][0]) - 1
+            self._turn = (pullers, mine)
+        return self._turn[1]
+
     def _last_progress(self, now: float) -> float:
         if self._progress_at is None:
             self._progress_at = now
@@ -483,7 +515,7 @@ class Pulling:
         missing = ~self._done
         rate = 0.0
         for source in self._sources.values():
-            if source is owner or source.stalled(now) or not source.has & missing:
+            if source is owner or source.stalled(now) or not (source.has | source.coming) & missing:
                 continue
             if not source.rate:
                 return False  # not measured yet: trust in it
@@ -517,7 +549,7 @@ class Serving:
     """Whom a holder of one content serves, and what they are told."""
 
     def __init__(self, count: int, *, whole: bool) -> None:
-        self._count = count
+        self.count = count
         self._has = (1 << count) - 1 if whole else 0
         self._untold: dict[bytes, int] = {}  # peers served, and blocks they don't know we have
         self._knows: dict[bytes, set[bytes]] = {}  # owner: acquaintances among the pullers
@@ -592,18 +624,24 @@ class Serving:
         """Owner: choose whom `peer` should ask besides us; they know each other from then on.
 
         Those with the fewest acquaintances come first, so that the load spreads; among equals a hash of both
-        ids decides, so that no peer is everybody's first choice. Asked again, it fills up what left meanwhile.
+        ids decides, so that no peer is everybody's first choice. Asked again, it begins anew.
         """
-        known = self._knows.setdefault(peer, set())
-        room = MAX_ACQUAINTANCES - len(known)
-        unfit = {peer, *exclude, *known}
+        for former in self._knows.pop(peer, ()):
+            self._knows[former].discard(peer)
+        known = self._knows[peer] = set()
+        unfit = {peer, *exclude}
         fit = [other for other in self._knows if other not in unfit and len(self._knows[other]) < MAX_SOURCES - 1]
         fit.sort(key=lambda other: (len(self._knows[other]), sha256(peer + other).digest()))
-        chosen = fit[: max(room, 0)]
+        chosen = fit[:MAX_ACQUAINTANCES]
         for other in chosen:
             known.add(other)
             self._knows[other].add(peer)
         return chosen
+
+
+def _places(peer: bytes, count: int) -> list[int]:
+    digest = sha256(peer).digest()
+    return [int.from_bytes(digest[4 * i : 4 * i + 4], "big") * count >> 32 for i in range(PLACES)]
 
 
 def _ranges_of(blocks: int) -> list[tuple[int, int]]:

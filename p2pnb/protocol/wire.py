@@ -367,6 +367,7 @@ class ShareBlocks(msgspec.Struct, frozen=True, array_like=True, tag="share-block
     share: int
     version: int
     blocks: list[tuple[int, int]]  # [first, end)
+    coming: list[tuple[int, int]] = []  # asked of the owner and not here yet; replaces what was said before
 
 
 class Unlock(msgspec.Struct, frozen=True, array_like=True, tag="unlock"):

@@ -1,7 +1,12 @@
-"""Measure p2pnb between two kernels of two Jupyter servers on this machine; print a table and write JSON.
+"""Measure p2pnb beside others on this machine; print the table and write JSON.
 
-    make bench                      all rows
-    make bench ARGS="--json FILE"   the JSON goes to FILE (default: bench.json)
+    make bench                                     everything (about 20 minutes)
+    make bench ARGS="--only 'webrtc*' --only relay"  some rows; --list names them
+    make bench ARGS="--quick"                      small sizes: shows that it works, proves nothing
+    make bench ARGS="--json FILE"                  the JSON goes to FILE (default: bench.json)
+    make bench ARGS="--check"                      exit code 1 if a goal is missed, too
+
+The exit code is 1 if a measurement failed (the others are made all the same), 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -9,117 +14,86 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from p2pnb.demo.kernels import ServerKernel
-from p2pnb.demo.servers import JupyterServer
+from tests.bench import machine
+from tests.bench.registry import Row, Run, Unavailable
+from tests.bench.report import Outcome, missed, table, write_json
+from tests.bench.rows import in_order
 
-SETUP = """
-import statistics, threading, time
-import numpy as np
-import p2pnb
-
-def first_message(link, **settings):
-    "Seconds until join returned, and until the other side's answer to a first message was here."
-    answered = threading.Event()
-    began = time.perf_counter()
-    room = p2pnb.join(link, name="Ben", **settings)
-    joined = time.perf_counter() - began
-    room.on("message", lambda m: answered.set() if not m.mine else None)
-    room.chat("hello")
-    assert answered.wait(30)
-    return room, joined, time.perf_counter() - began
-
-def meet_directly(room):
-    until = time.monotonic() + 20
-    while room.meet().path == "relay" and time.monotonic() < until:
-        time.sleep(0.05)
-    return room.meet().path
-
-def round_trips(room, count):
-    "Seconds for an object of 1 kB to the other side and one of 1 kB back."
-    value, times = b"x" * 1000, []
-    for _ in range(count):
-        began = time.perf_counter()
-        room.send(value, "ping")
-        room.receive("pong", timeout=30)
-        times.append(time.perf_counter() - began)
-    return times
-
-def bulk(room, mb):
-    "Bytes per second of one array."
-    value = np.random.default_rng(0).random(mb * 125_000)
-    began = time.perf_counter()
-    room.send(value, "bulk").result(600)
-    return value.nbytes / (time.perf_counter() - began)
-"""
-
-ECHO = """
-def serve(**settings):
-    room = p2pnb.create(name="Ada", accept=True, **settings)
-    room.on("message", lambda m: None if m.mine else room.chat("hello yourself"))
-    room.on("object", lambda item: room.send(item.value, "pong") if item.name == "ping" else None)
-    return room
-"""
+__all__ = ["main"]
 
 
-def main() -> None:
-    """Run all measurements."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    rows = in_order()
+    chosen = [row for row in rows if any(fnmatchcase(row.key, pattern) for pattern in options.only or ["*"])]
+    if not chosen:
+        known = ", ".join(row.key for row in rows)
+        print(f"bench: no row is named {' or '.join(options.only)}; there are {known}", file=sys.stderr)
+        return 2
+    if options.list:
+        for row in chosen:
+            print(f"{row.key:<18} {row.work}")
+            for goal in row.goals:
+                print(f"{'':<18}   {goal}")
+        return 0
+    facts = machine.facts()
+    print(json.dumps(facts, indent=1), file=sys.stderr)
+    outcomes: list[Outcome] = []
+    try:
+        for row in chosen:
+            outcomes.append(asyncio.run(measure(row, quick=options.quick)))
+    except KeyboardInterrupt:
+        print("bench: interrupted; this is what there is", file=sys.stderr)
+    write_json(options.json, facts, outcomes, quick=options.quick)
+    print(table(outcomes))
+    if options.quick:
+        print("\n(--quick: sizes are too small for these figures to mean anything)")
+    failed = [outcome.row.key for outcome in outcomes if outcome.failed]
+    behind = missed(outcomes)
+    summary = f"{len(outcomes)} rows; goals missed: {len(behind)}; failed: {', '.join(failed) or 'none'}"
+    print(f"\n{summary}; all samples: {options.json}")
+    return 1 if failed or (options.check and behind) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--json", type=Path, default=Path("bench.json"))
-    options = parser.parse_args()
-    rows = {"import p2pnb over bare Python, ms": import_cost_ms()}
-    with tempfile.TemporaryDirectory(prefix="p2pnb-bench-") as folder:
-        place = Path(folder)
-        with JupyterServer("ada", place, lab=False) as ada, JupyterServer("ben", place, lab=False) as ben:
-            rows |= asyncio.run(between_kernels(ada, ben))
-    for name, value in rows.items():
-        print(f"{name:<58} {value:>10.2f}")
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-    options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="rows by name (shell pattern); repeatable")
+    parser.add_argument("--list", action="store_true", help="name the rows and their goals")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE")
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if a goal is missed")
+    return parser
 
 
-def import_cost_ms() -> float:
-    """Return the median cost of `import p2pnb` in a fresh interpreter, in milliseconds."""
-    code = "import time; t = time.perf_counter(); import p2pnb; print(time.perf_counter() - t)"
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True) for _ in range(9)]
-    return 1000 * statistics.median(float(run.stdout) for run in runs)
-
-
-async def between_kernels(ada_server: JupyterServer, ben_server: JupyterServer) -> dict[str, float]:
-    """Measure joining, small objects and bulk, over the relay and directly."""
-    rows: dict[str, float] = {}
-    async with ServerKernel(ada_server) as ada, ServerKernel(ben_server) as ben:
-        await ada.run(SETUP + ECHO)
-        await ben.run(SETUP)
-        for which in ("first in its process", "later"):
-            await ada.run("room = serve()")
-            link = await ada.value("room.invite.link")
-            await ben.run(f"room, joined, answered = first_message({link!r})")
-            rows[f"join, {which}, ms"] = 1000 * await ben.value("joined")
-            rows[f"join to first answer, {which}, ms"] = 1000 * await ben.value("answered")
-            if which == "later":
-                break
-            await ben.run("room.leave()")
-            await ada.run("room.leave()")
-        for path in ("webrtc", "relay"):
-            if path == "relay":
-                await ada.run("room.leave(); room = serve(relay='only')")
-                link = await ada.value("room.invite.link")
-                await ben.run(f"room.leave(); room, *_ = first_message({link!r}, relay='only')")
-            else:
-                path = await ben.value("meet_directly(room)")  # noqa: PLW2901 - what there really is
-            times = await ben.value("round_trips(room, 200)")
-            rows[f"1 kB object there and back, {path}, p50, ms"] = 1000 * statistics.median(times)
-            rows[f"100 MB array, {path}, MB/s"] = await ben.value("bulk(room, 100)") / 1e6
-    return rows
+async def measure(row: Row, *, quick: bool) -> Outcome:
+    """Measure one row, whatever happens to it."""
+    run = Run(row, quick)
+    run.say(row.work)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(row.limit_s):
+            await row.measure(run)
+    except Unavailable as error:
+        run.say(f"**** NOT MEASURED HERE: {error} ****")
+        return Outcome.of(run, time.monotonic() - began, lacking=str(error))
+    except TimeoutError:
+        problem = f"given up after {row.limit_s:g} s"
+    except Exception as error:  # noqa: BLE001 - the other rows are measured all the same
+        traceback.print_exc()
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        return Outcome.of(run, time.monotonic() - began)
+    run.say(f"**** BROKE OFF: {problem} ****")
+    return Outcome.of(run, time.monotonic() - began, problem=problem)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,38 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from p2pnb.errors import PathError, ProtocolError
-from p2pnb.paths import webrtc
+from p2pnb.paths import _sctp, webrtc
 from p2pnb.paths.webrtc import MAX_CANDIDATES, WebRtcNegotiation, screened
 from p2pnb.protocol.hub import IceServer
-from tests.conformance.check_connection import CHECKS, End, Listener, Pair, check_connection
+from tests.conformance.check_connection import CHECKS, Listener, check_connection
+from tests.conformance.webrtc_pairs import check_closed_lane, check_lanes, closed, connect, pair_of
 
-MAX_RECORD_BYTES = 64 * 1024 - 1  # aiortc and browsers take 64 KiB in one message
-
-
-@asynccontextmanager
-async def webrtc_pair() -> AsyncIterator[Pair]:
-    offering, answering = WebRtcNegotiation([]), WebRtcNegotiation([])
-    try:
-        await offering.accept_answer(await answering.answer(await offering.offer()))
-        connections = await asyncio.gather(offering.connected(), answering.connected())
-    finally:
-        await offering.close()
-        await answering.close()
-    ends = [End(connection, Listener()) for connection in connections]
-    for end in ends:
-        end.connection.attach(end.listener)  # type: ignore[attr-defined]
-    yield Pair(ends[0], ends[1], MAX_RECORD_BYTES)
-    for end in ends:
-        end.connection.close()
-        await end.connection._closing  # type: ignore[attr-defined]
+webrtc_pair = pair_of()
 
 
 @pytest.mark.asyncio
@@ -46,10 +27,15 @@ async def test_webrtc(check: str) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("check", CHECKS)
+async def test_webrtc_with_an_aiortc_that_is_not_as_we_know_it(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sctp, "tune", lambda association: None)
+    await check_connection(webrtc_pair, check)
+
+
+@pytest.mark.asyncio
 async def test_message_that_comes_before_the_listener_is_kept() -> None:
-    offering, answering = WebRtcNegotiation([]), WebRtcNegotiation([])
-    await offering.accept_answer(await answering.answer(await offering.offer()))
-    near, far = await asyncio.gather(offering.connected(), answering.connected())
+    near, far = await connect()
     listener = Listener()
     near.attach(Listener())
     for number in range(10):
@@ -57,9 +43,7 @@ async def test_message_that_comes_before_the_listener_is_kept() -> None:
     await asyncio.sleep(0.2)
     far.attach(listener)
     assert await listener.heard(10) == [bytes([number]) for number in range(10)]
-    near.close()
-    far.close()
-    await asyncio.gather(near._closing, far._closing)  # type: ignore[arg-type]
+    await closed(near, far)
 
 
 @pytest.mark.asyncio
@@ -73,6 +57,18 @@ async def test_attempt_that_nobody_answers_ends_and_leaves_no_socket(monkeypatch
         await negotiation.connected()
     await negotiation.close()
     assert len(psutil.Process().net_connections("udp")) == before
+
+
+# ── many at once ────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_many_lanes_open_carry_and_close_without_a_trace() -> None:
+    await check_lanes("aiortc")
+
+
+@pytest.mark.asyncio
+async def test_closing_one_lane_brings_nothing_twice_and_nothing_late() -> None:
+    await check_closed_lane("aiortc")
 
 
 # ── servers and addresses ───────────────────────────────────────────────────────────────────────────
@@ -243,6 +239,18 @@ def test_other_line_ends_smuggle_no_candidate(ending: str) -> None:
     except (ValueError, ProtocolError):
         return
     assert [candidate.ip for section in media for candidate in section.ice_candidates] == []
+
+
+@pytest.mark.parametrize("size", ["1", "16384", "65535", "-1", "", "9" * 20, "x", "0x10000", "²"])
+def test_messages_too_small_for_records_are_refused(size: str) -> None:
+    """Else every send would fail, and where nobody expects it."""
+    with pytest.raises(ProtocolError):
+        screened(f"{_SDP}a=max-message-size:{size}\r\n")
+
+
+@pytest.mark.parametrize("size", ["0", "65536", "262144", "1073741823"])
+def test_messages_large_enough_for_records_are_taken(size: str) -> None:
+    assert f"a=max-message-size:{size}" in screened(f"{_SDP}a=max-message-size:{size}\r\n")
 
 
 @pytest.mark.parametrize("kind", ["audio", "video", "text", "image", "applicationx"])

@@ -33,13 +33,23 @@ class _NonceOracle:
 
     def encrypt(self, nonce: bytes, data: bytes, associated: bytes | None) -> bytes:
         sealed = self._aead.encrypt(nonce, data, associated)
-        tag = sealed[-16:]
-        if self.seen.setdefault(self._name + nonce, tag) != tag:
-            self.reused.append(nonce)
+        self._note(nonce, sealed[-16:])
         return sealed
+
+    def encrypt_into(self, nonce: bytes, data: bytes, associated: bytes | None, place: memoryview) -> int:
+        count = self._aead.encrypt_into(nonce, data, associated, place)
+        self._note(nonce, bytes(place[-16:]))
+        return count
 
     def decrypt(self, nonce: bytes, data: bytes, associated: bytes | None) -> bytes:
         return self._aead.decrypt(nonce, data, associated)
+
+    def decrypt_into(self, nonce: bytes, data: bytes, associated: bytes | None, place: memoryview) -> int:
+        return self._aead.decrypt_into(nonce, data, associated, place)
+
+    def _note(self, nonce: bytes, tag: bytes) -> None:
+        if self.seen.setdefault(self._name + nonce, tag) != tag:
+            self.reused.append(nonce)
 
 
 @pytest.fixture(autouse=True)

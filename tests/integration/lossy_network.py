@@ -36,8 +36,8 @@ def main() -> None:
     facts: dict[str, object] = {}
     with HostileHub() as hub, tempfile.TemporaryDirectory() as folder:
         meeting = Meeting(hub, Path(folder))
-        ada = meeting.create("Ada", relay="fallback", accept=True)
-        ben = meeting.join("Ben", relay="fallback", accept=True)
+        ada = meeting.create("Ada", relay="fallback", accept=True, direct_tcp=False)
+        ben = meeting.join("Ben", relay="fallback", accept=True, direct_tcp=False)
         see_each_other([ada, ben])
         ada_sees, ben_sees = ada.peers["Ben"], ben.peers["Ada"]
         until(lambda: ada_sees.path == ben_sees.path == "webrtc", "a direct path", 20)
@@ -57,7 +57,7 @@ def main() -> None:
         facts["equal"] = ben.receive("item", 5) == b"z" * 30_000_000
         facts["paths"] = transfer.per_peer["Ben"].paths
 
-        carl = meeting.join("Carl", relay="fallback", accept=True)
+        carl = meeting.join("Carl", relay="fallback", accept=True, direct_tcp=False)
         began = time.monotonic()
         carl.send(b"c" * 500_000, "from carl").result(20)
         facts["blocked_transfer_s"] = time.monotonic() - began

@@ -311,7 +311,7 @@ def test_handshake_is_tried_again_after_one_message_was_damaged(
 def test_stripped_features_are_noticed(
     hub: HostileHub, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hub that takes "webrtc" out of both HELLOs, well-formed, to keep the traffic to itself (T8)."""
+    """A hub that takes "webrtc" and "tcp" out of both HELLOs, well-formed, to keep the traffic to itself (T8)."""
     monkeypatch.setattr(Member.join, "__defaults__", (1.5,))
 
     def strip(delivery: Delivery) -> list[Delivery]:

@@ -171,15 +171,25 @@ def test_peer_on_its_way_back_to_a_restarted_hub_is_still_spoken_to(hub: Hostile
     transfer.result(5)
 
 
-def _direct(*rooms: Room) -> None:
+def _direct(meeting: Meeting, over: str, **settings: Any) -> list[Room]:
+    """Ada and Ben, joined by a direct path of this transport."""
+    rooms = meeting.people("Ada", "Ben", relay="fallback", direct_tcp=over == "tcp", **settings)
+    _stand(over, *rooms)
+    return rooms
+
+
+def _stand(over: str, *rooms: Room) -> None:
     for room in rooms:
-        until(lambda room=room: all(p.path == "webrtc" for p in room.peers.values()), "direct paths", 20)  # type: ignore[misc]
+        until(lambda room=room: all(p.path == over for p in room.peers.values()), f"direct paths: {over}", 20)  # type: ignore[misc]
 
 
-def test_direct_path_goes_on_without_the_hub(hub: HostileHub, meeting: Meeting) -> None:
+DIRECT = pytest.mark.parametrize("over", ["tcp", "webrtc"])
+
+
+@DIRECT
+def test_direct_path_goes_on_without_the_hub(hub: HostileHub, meeting: Meeting, over: str) -> None:
     """F3: the hub dies and comes back empty; nobody on a direct path notices."""
-    ada, ben = meeting.people("Ada", "Ben", relay="fallback", accept=True)
-    _direct(ada, ben)
+    ada, ben = _direct(meeting, over, accept=True)
     hub.restarting = True
     hub.restart_empty()
     until(lambda: ada.state == ben.state == "reconnecting")
@@ -189,13 +199,13 @@ def test_direct_path_goes_on_without_the_hub(hub: HostileHub, meeting: Meeting) 
     hub.restarting = False
     until(lambda: ada.state == ben.state == "open", "both are back")
     until(lambda: "relay" in ada.peers["Ben"].paths, "the relay stands again")
-    assert ada.peers["Ben"].path == "webrtc"
+    assert ada.peers["Ben"].path == over
     still_lives(ada, ben)
 
 
-def test_hub_can_not_silence_a_direct_path(hub: HostileHub, meeting: Meeting) -> None:
-    ada, ben = meeting.people("Ada", "Ben", relay="fallback")
-    _direct(ada, ben)
+@DIRECT
+def test_hub_can_not_silence_a_direct_path(hub: HostileHub, meeting: Meeting, over: str) -> None:
+    ada, ben = _direct(meeting, over)
     hub.announce(ada.id, Left(peer_id(ben).hex()), to=peer_id(ada))
     link = link_of(ada, "Ben")
     until(lambda: not link.present, "Ada heard it")
@@ -203,18 +213,18 @@ def test_hub_can_not_silence_a_direct_path(hub: HostileHub, meeting: Meeting) ->
     still_lives(ada, ben)
 
 
-def test_direct_path_that_dies_gives_way_to_the_relay_at_once(hub: HostileHub, meeting: Meeting) -> None:
+@DIRECT
+def test_direct_path_that_dies_gives_way_to_the_relay_at_once(hub: HostileHub, meeting: Meeting, over: str) -> None:
     """F5, and the way back up."""
-    ada, ben = meeting.people("Ada", "Ben", relay="fallback")
-    _direct(ada, ben)
+    ada, ben = _direct(meeting, over)
     link = link_of(ada, "Ben")
-    path = next(path for path in link._paths.values() if path.transport == "webrtc")
+    path = next(path for path in link._paths.values() if path.transport == over)
     began = time.monotonic()
     on_engine(link.path_failed, path, "the test says so")
     assert ada.peers["Ben"].path == "relay"
     still_lives(ada, ben)
     assert time.monotonic() - began < 1
-    _direct(ada, ben)
+    _stand(over, ada, ben)
     still_lives(ada, ben)
 
 

@@ -14,6 +14,7 @@ import p2pnb
 from p2pnb.engine.link import Link
 from p2pnb.paths.relay import RelayConnection
 from p2pnb.protocol.records import PathCipher
+from p2pnb.protocol.wire import TcpOffer
 from tests.integration.hostile_hub import HostileHub
 from tests.integration.meeting import WORDS, Meeting, see_each_other, texts, until
 
@@ -87,7 +88,7 @@ def test_hub_sees_no_description_or_address_of_a_direct_path(
         send(link, frame)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Link, "send", noting)
-    ada, ben = meeting.people(*NAMES, relay="fallback")
+    ada, ben = meeting.people(*NAMES, relay="fallback", direct_tcp=False)
     until(lambda: sum(map(bool, offered)) >= 2, "an offer and an answer", 20)
     sdp = "\n".join(offered)
     found = re.findall(r"a=(?:ice-ufrag|ice-pwd|fingerprint:sha-256|candidate):?([^\r\n]+)", sdp)
@@ -98,13 +99,39 @@ def test_hub_sees_no_description_or_address_of_a_direct_path(
     assert needles_found(bytes(hub.recording), needles) == []
 
 
+def test_hub_sees_no_address_or_token_of_a_direct_tcp_path(
+    hub: HostileHub, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: list[TcpOffer] = []
+    send = Link.send
+
+    def noting(link: Link, frame: Any) -> None:
+        if isinstance(frame, TcpOffer):
+            offered.append(frame)
+        send(link, frame)
+
+    monkeypatch.setattr(Link, "send", noting)
+    ada, ben = meeting.people(*NAMES, relay="fallback")
+    until(lambda: ada.peers[NAMES[1]].path == ben.peers[NAMES[0]].path == "tcp", "a direct path", 20)
+    assert len(offered) == 2, "one offer each way"
+    addresses = {address for offer in offered for address, _ in offer.targets} - {"127.0.0.1"}
+    secrets = [secret for offer in offered for secret in (offer.token, offer.same_host) if secret]
+    recording = bytes(hub.recording)
+    assert secrets
+    assert needles_found(recording, [*addresses, "tcp-offer"]) == []
+    for secret in secrets:
+        assert secret not in recording
+        assert secret.hex().encode() not in recording.lower()
+        assert base64.b64encode(secret)[:-2] not in recording
+
+
 def test_relay_only_member_offers_no_address(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
-    described: list[str] = []
+    described: list[object] = []
     send = Link.send
 
     def noting(link: Link, frame: object) -> None:
         if link.host.my_name == "Ada":
-            described.append(getattr(frame, "sdp", ""))
+            described.append(getattr(frame, "sdp", "") or getattr(frame, "targets", ""))
         send(link, frame)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Link, "send", noting)
@@ -114,7 +141,8 @@ def test_relay_only_member_offers_no_address(meeting: Meeting, monkeypatch: pyte
     see_each_other([ada, ben])
     ben.send(list(range(10_000)), "numbers").result(10)
     assert ada.receive("numbers", 5) == list(range(10_000))
-    assert [text for text in described if text] == []
+    assert [what for what in described if what] == []
+    assert ada._member is not None and ada._member._tcp is None, "nor does it listen"
     assert ada.peers["Ben"].path == ben.peers["Ada"].path == "relay"
 
 

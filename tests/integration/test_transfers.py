@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -37,7 +38,17 @@ from p2pnb.files import FileEntry, FolderHead, encode_head
 from p2pnb.objects import encode
 from p2pnb.protocol import wire
 from tests.integration.hostile_hub import Delivery, HostileHub
-from tests.integration.meeting import Meeting, leftovers, link_of, on_engine, peer_id, still_lives, texts, until
+from tests.integration.meeting import (
+    Meeting,
+    leftovers,
+    link_of,
+    on_engine,
+    peer_id,
+    see_each_other,
+    still_lives,
+    texts,
+    until,
+)
 
 BIG = 3_000_000
 MOVING_BYTES = 100_000  # payloads above this are bulk
@@ -235,20 +246,86 @@ def test_cancel_after_the_end_changes_nothing(meeting: Meeting, who: str) -> Non
     assert out.progress == into.progress == 1.0
 
 
-def test_leaving_in_the_middle_removes_the_temporary(hub: HostileHub, meeting: Meeting, tmp_path: Path) -> None:
-    ada, ben = meeting.people("Ada", "Ben", accept=True)
-    held = _hold_bulk(hub)
-    (tmp_path / "big.bin").write_bytes(os.urandom(BIG))
+@pytest.mark.parametrize("who", ["receiver", "sender"])
+def test_file_cut_off_by_leaving_is_kept_and_gone_on_with(
+    hub: HostileHub, meeting: Meeting, tmp_path: Path, who: str
+) -> None:
+    """Whoever leaves, the receiver says what it kept; the same file sent again goes on from there."""
+    names = ("Ada", "Ben") if who == "receiver" else ("Ben", "Ada")  # the creator stays
+    people = dict(zip(names, meeting.people(*names, accept=True), strict=True))
+    ada, ben = people["Ada"], people["Ben"]
+    folder = ben.folder
+    held = _hold_bulk(hub, after=24)
+    content = os.urandom(8_000_000)
+    (tmp_path / "big.bin").write_bytes(content)
     out = ada.send_file(tmp_path / "big.bin")
-    assert held.wait(5)
-    until(lambda: leftovers(ben.folder), "it is under way")
+    assert held.wait(10)
+    into = until(lambda: ben.transfers)[0]
+    until(lambda: into.progress > 0.3, "more than two blocks are here")
+    leaving, staying = (ben, ada) if who == "receiver" else (ada, ben)
+    leaving.leave()
     _release(hub)
-    if out.state == "moving":
-        ben.leave()
+    for transfer in (out, into):
         with pytest.raises(PeerGoneError):
-            out.result(5)
+            transfer.result(5)
+    assert re.search(r"\d+% of 'big.bin' \(.*B\) are kept for a week", str(into.error))
+    assert "kept" not in str(out.error)
+    until(lambda: len(leftovers(folder)) == 1, "the part stays")
+    assert [path for path in folder.iterdir() if not path.name.startswith(".")] == []
+
+    until(lambda: not staying.peers, "it is seen leaving")
+    back = meeting.join(leaving.name, accept=True, **({"folder": folder} if who == "receiver" else {}))
+    see_each_other([staying, back])
+    ada, ben = (ada, back) if who == "receiver" else (back, ben)
+    again = ada.send_file(tmp_path / "big.bin").result(20)
+    got = ben.receive("big.bin", 5)
+    assert got.read_bytes() == content
+    resumed = next(t for t in ben.transfers if t.state == "done").per_peer["Ada"].resumed_bytes
+    assert resumed >= 2 * 2**20
+    assert 0 < again.per_peer["Ben"].sent_bytes <= again.size_bytes - resumed
+    assert not leftovers(folder)
+
+
+def test_kept_part_of_another_version_is_never_spliced(hub: HostileHub, meeting: Meeting, tmp_path: Path) -> None:
+    """Same name, size and time, other bytes: only blocks whose hashes are the sender's count."""
+    ada, ben = meeting.people("Ada", "Ben", accept=True)
+    held = _hold_bulk(hub, after=40)
+    old = os.urandom(8_000_000)
+    new = old[: 2**20] + os.urandom(len(old) - 2**20)
+    source = tmp_path / "big.bin"
+    source.write_bytes(old)
+    os.utime(source, (1_700_000_000, 1_700_000_000))
+    ada.send_file(source)
+    assert held.wait(10)
+    into = until(lambda: ben.transfers)[0]
+    until(lambda: into.progress > 0.5)
+    ben.leave()
+    _release(hub)
+    until(lambda: not ada.peers)
+    source.write_bytes(new)
+    os.utime(source, (1_700_000_000, 1_700_000_000))
+    ben = meeting.join("Ben", accept=True, folder=ben.folder)
+    see_each_other([ada, ben])
+    ada.send_file(source).result(20)
+    assert ben.receive("big.bin", 5).read_bytes() == new
+    assert ben.transfers[-1].per_peer["Ada"].resumed_bytes == 2**20, "the one block that is the same"
+
+
+def test_small_file_cut_off_by_leaving_is_removed(hub: HostileHub, meeting: Meeting, tmp_path: Path) -> None:
+    """Below a megabyte nothing is gone on with, and nothing is left lying about."""
+    ada, ben = meeting.people("Ada", "Ben", accept=True)
+    held = _hold_bulk(hub, after=2)
+    (tmp_path / "small.bin").write_bytes(os.urandom(900_000))
+    out = ada.send_file(tmp_path / "small.bin")
+    assert held.wait(5)
+    into = until(lambda: ben.transfers)[0]
+    ben.leave()
+    _release(hub)
+    with pytest.raises(PeerGoneError):
+        out.result(5)
     until(lambda: not leftovers(ben.folder), "the temporary is removed")
     assert [p.name for p in ben.folder.iterdir() if p.name.startswith(".")] == []
+    assert "kept" not in str(into.error)
 
 
 # ── failures of disks and sources ───────────────────────────────────────────────────────────────────

@@ -64,9 +64,9 @@ async def _meet(ada: ServerKernel, ben: ServerKernel, *, how: str = "room.invite
     await ben.run('until(lambda: "Ada" in room.peers)')
 
 
-async def _direct(*kernels: ServerKernel) -> None:
+async def _direct(*kernels: ServerKernel, over: str = "tcp") -> None:
     for kernel in kernels:
-        await kernel.run('until(lambda: all(p.path == "webrtc" for p in room.peers.values()))')
+        await kernel.run(f'until(lambda: all(p.path == "{over}" for p in room.peers.values()), 20)')
 
 
 # ── the way in ──────────────────────────────────────────────────────────────────────────────────────
@@ -80,7 +80,7 @@ async def test_kernels_find_their_own_server_and_reach_each_other_directly(
         assert (await ada.value("room.invite.link")).startswith(f"{ada_server.url}p2pnb/join/")
         await _direct(ada, ben)
         kinds = await ada.value("[(p.name, p.kind, p.path) for p in room.peers.values()]")
-        assert kinds == [["Ben", "kernel", "webrtc"]]
+        assert kinds == [["Ben", "kernel", "tcp"]]
         await ben.run('other = p2pnb.create(name="Ben")')
         assert (await ben.value("other.invite.link")).startswith(f"{ben_server.url}p2pnb/join/")
         assert "/user/ben/" in await ben.value("other.invite.link")
@@ -206,14 +206,18 @@ while time.monotonic() < end:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("cell", ["time.sleep(4)", _HOLDS_THE_GIL], ids=["sleeps", "holds the GIL"])
+@pytest.mark.parametrize(
+    ("cell", "over"),
+    [("time.sleep(4)", "tcp"), (_HOLDS_THE_GIL, "tcp"), (_HOLDS_THE_GIL, "webrtc")],
+    ids=["sleeps", "holds the GIL", "holds the GIL, WebRTC"],
+)
 async def test_room_goes_on_while_a_cell_runs(
-    servers: tuple[JupyterServer, JupyterServer], cell: str
+    servers: tuple[JupyterServer, JupyterServer], cell: str, over: str
 ) -> None:
     """F16. Ben's cell is busy: he still receives, and is not taken for gone."""
     async with _kernels(*servers) as (ada, ben):
-        await _meet(ada, ben)
-        await _direct(ada, ben)
+        await _meet(ada, ben, settings="" if over == "tcp" else ", direct_tcp=False")
+        await _direct(ada, ben, over=over)
         await ada.run("states = []; room.on('peer', lambda p: states.append(p.state))")
         await ben.run("arrived = {}\nroom.on('object', lambda item: arrived.setdefault(item.name, time.monotonic()))\n"
                       "room.on('message', lambda m: arrived.setdefault(m.text, time.monotonic()))")  # fmt: skip
@@ -258,27 +262,29 @@ async def test_restarted_kernel_is_seen_leaving_and_may_come_again(
 
 _ENDS = """
 import sys, p2pnb
-room = p2pnb.join(sys.stdin.readline().strip(), "Ben", accept=True)
+over, link = sys.stdin.readline().split()
+room = p2pnb.join(link, "Ben", accept=True, direct_tcp=over == "tcp")
 ada = room.peers["Ada"]
 import time
 end = time.monotonic() + 20
-while ada.path != "webrtc" and time.monotonic() < end: time.sleep(0.01)
+while ada.path != over and time.monotonic() < end: time.sleep(0.01)
 print(ada.path, flush=True)
 room.send(b"x" * 20_000_000, "unfinished")
 """
 
 
+@pytest.mark.parametrize("over", ["tcp", "webrtc"])
 def test_script_that_ends_with_a_direct_path_ends_cleanly(
-    servers: tuple[JupyterServer, JupyterServer], tmp_path: Path
+    servers: tuple[JupyterServer, JupyterServer], tmp_path: Path, over: str
 ) -> None:
     """aiortc's tasks and sockets included: no traceback, no warning, no hang, a goodbye."""
     with p2pnb.create("Ada", hub=servers[0].hub, folder=tmp_path) as ada:
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-W", "default", "-c", _ENDS], input=f"{ada.invite.link}\n", capture_output=True,
+            [sys.executable, "-W", "default", "-c", _ENDS], input=f"{over} {ada.invite.link}\n", capture_output=True,
             text=True, timeout=60, check=False, cwd=tmp_path,
         )  # fmt: skip
-        assert (done.returncode, done.stdout) == (0, "webrtc\n")
+        assert (done.returncode, done.stdout) == (0, f"{over}\n")
         ours = [line for line in done.stderr.splitlines() if "site-packages" not in line and "Warning" not in line]
         assert "Traceback" not in done.stderr, done.stderr
         assert "Task was destroyed" not in done.stderr, done.stderr
@@ -310,8 +316,8 @@ async def test_hub_killed_and_restarted_while_a_direct_path_carries(tmp_path: Pa
                 hub.start()
                 for kernel in (ada, ben):
                     await kernel.run('until(lambda: room.state == "open", 40)')
-                    await kernel.run('until(lambda: all(len(p.paths) == 2 for p in room.peers.values()), 40)')
-                assert await ada.value('room.peers["Ben"].path') == "webrtc"
+                    await kernel.run('until(lambda: all("relay" in p.paths for p in room.peers.values()), 40)')
+                assert await ada.value('room.peers["Ben"].path') == "tcp"
                 async with ServerKernel(ben_server, "carl.ipynb") as carl:
                     await carl.run(SETUP)
                     await carl.run(f'room = p2pnb.join({await ada.value("room.invite.link")!r}, name="Carl")')

@@ -24,10 +24,20 @@ class _Remembering:
         self._key, self._oracle, self._aead = key, oracle, AESGCM(key)
 
     def encrypt(self, nonce: bytes, data: bytes, associated: bytes | None) -> bytes:
-        use = (self._key, nonce)
-        assert use not in self._oracle.sealed, "a nonce was used twice under one key"
-        self._oracle.sealed.add(use)
+        self._note(nonce)
         return self._aead.encrypt(nonce, data, associated)
+
+    def encrypt_into(self, nonce: bytes, data: bytes, associated: bytes | None, place: memoryview) -> int:
+        self._note(nonce)
+        return self._aead.encrypt_into(nonce, data, associated, place)
 
     def decrypt(self, nonce: bytes, data: bytes, associated: bytes | None) -> bytes:
         return self._aead.decrypt(nonce, data, associated)
+
+    def decrypt_into(self, nonce: bytes, data: bytes, associated: bytes | None, place: memoryview) -> int:
+        return self._aead.decrypt_into(nonce, data, associated, place)
+
+    def _note(self, nonce: bytes) -> None:
+        use = (self._key, nonce)
+        assert use not in self._oracle.sealed, "a nonce was used twice under one key"
+        self._oracle.sealed.add(use)

@@ -181,6 +181,17 @@ def test_the_times_of_a_folders_files_are_kept(tmp_path: Path) -> None:
     assert [(final / "d" / name).stat().st_mtime for name in "ab"] == [1_500_000_000, 1_400_000_000]
 
 
+def test_the_time_of_a_file_is_its_own_whatever_was_written_last(tmp_path: Path) -> None:
+    head = encode_head(FolderHead([FileEntry("a", 10, 1_500_000_000_000), FileEntry("b", 10, 1_500_000_000_000)]))
+    incoming = IncomingFiles(head, "box", "folder", 20, tmp_path)
+    incoming.write(0, b"x" * 20)
+    incoming.forget(3, 5)
+    incoming.write(3, b"yy")
+    final = incoming.finish()
+    assert (final / "a").read_bytes() == b"xxxyyxxxxx"
+    assert [(final / name).stat().st_mtime for name in "ab"] == [1_500_000_000] * 2
+
+
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────
 def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
@@ -351,7 +362,7 @@ def test_a_folder_swapped_for_a_link_under_our_hands_is_not_followed(tmp_path: P
     "head",
     [
         b"", b"\x00", b"\xc1", b"\x93", b"[]", b"\x90", b"\x91\xdd\xff\xff\xff\xff",
-        b"\x91\xdc\xff\xff" + b"\x92\xa1a\x00" * 9,
+        b"\x91\xdc\xff\xff" + b"\x92\xa1a\x00" * 9, b"\x91\x91\x92\xa1\x80\x01",
         *(msgspec.msgpack.encode(value) for value in [
             {}, [[]], [["a"]], [[["a"]]], [[["a", -1]]], [[["a", 1.5]]], [[["a", float("nan")]]], [[["a", "1"]]],
             [[["a", True]]], [[["a", 2**63]]], [[["a", 2**64 - 1]]], [[["a", MAX_SIZE_BYTES + 1]]], [[["a", 1, -1]]],

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import socket
+import tempfile
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2pnb.errors import SourceChangedError, UsageError
-from p2pnb.files import FolderHead, OutgoingFiles, decode_head
+from p2pnb.files import FolderHead, IncomingFiles, OutgoingFiles, decode_head
 from p2pnb.files.outgoing import MAX_OPEN
-from p2pnb.protocol.wire import MAX_CONTROL_BYTES, Offer, encode_control
+from p2pnb.protocol.wire import HASH_BYTES, MAX_CONTROL_BYTES, Offer, encode_control
 
 
 def head_of(files: OutgoingFiles) -> FolderHead:
@@ -232,8 +238,9 @@ def test_many_threads_read_many_files_through_few_descriptors(tmp_path: Path) ->
     assert 0 < most <= MAX_OPEN + 16
     files.close()
     assert len(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ValueError, match="closed"):
-        files.read(0, 1)
+    for length in (1, len(whole)):
+        with pytest.raises(ValueError, match="closed"):
+            files.read(0, length)
 
 
 def test_the_preview_of_a_text_is_its_beginning(tmp_path: Path) -> None:
@@ -275,3 +282,127 @@ def test_the_preview_always_fits_its_offer(tmp_path: Path) -> None:
     files = OutgoingFiles.scan(root)
     offer = Offer(1, files.kind, files.name, files.size_bytes, len(files.head), files.preview, count=files.count)
     assert len(encode_control(offer)) < MAX_CONTROL_BYTES // 2
+
+
+# ── into a buffer ───────────────────────────────────────────────────────────────────────────────────
+def many(root: Path, sizes: list[int]) -> bytes:
+    root.mkdir()
+    content = random.Random(1).randbytes(sum(sizes))
+    place = 0
+    for number, size in enumerate(sizes):
+        (root / f"{number:04}").write_bytes(content[place : place + size])
+        place += size
+    return content
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.data())
+def test_a_buffer_is_filled_with_exactly_the_content(sizes: list[int], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        content = many(Path(scratch, "folder"), sizes)
+        files = OutgoingFiles.scan(Path(scratch, "folder"))
+        for _ in range(5):
+            start = data.draw(st.integers(0, len(content)))
+            end = data.draw(st.integers(start, len(content)))
+            buffer = bytearray(b"?" * (end - start + 2))
+            files.read_into(start, memoryview(buffer)[1:-1])
+            assert buffer == b"?" + content[start:end] + b"?"
+        for start, length in ((-1, 1), (0, len(content) + 1), (len(content), 1), (2**63, 1)):
+            with pytest.raises(ValueError, match="offset"):
+                files.read_into(start, memoryview(bytearray(length)))
+        block = data.draw(st.integers(1, 60))
+        count = -(-len(content) // block)
+        first = data.draw(st.integers(0, count))
+        end = data.draw(st.integers(first, count))
+        assert files.hash_blocks(block, first, end) == b"".join(
+            hashlib.sha256(content[number * block : (number + 1) * block]).digest()[:HASH_BYTES]
+            for number in range(first, end)
+        )
+        for wrong in ((0, 0, 1), (block, -1, 1), (block, 1, 0), (block, 0, count + 1), (block, 2**70, 2**70 + 1)):
+            with pytest.raises(ValueError, match="blocks"):
+                files.hash_blocks(*wrong)
+        files.close()
+
+
+@pytest.mark.parametrize("change", ["touch", "rewrite", "shrink", "replace", "remove", "pipe"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_no_buffer_and_no_hash_is_made_of_a_changed_source(tmp_path: Path, change: str, whole: bool) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 100)
+    files = OutgoingFiles.scan(path)
+    length = 100 if whole else 50
+    files.read_into(0, memoryview(bytearray(length)))
+    found = path.stat()
+    if change == "touch":
+        path.write_bytes(b"y" * 100)
+        os.utime(path, ns=(0, found.st_mtime_ns + 1))
+    elif change == "rewrite":
+        while path.stat().st_ctime_ns == found.st_ctime_ns:  # the system's clock moves in steps
+            path.write_bytes(b"y" * 100)
+            os.utime(path, ns=(0, found.st_mtime_ns))
+    elif change == "shrink":
+        os.truncate(path, 50)
+        os.utime(path, ns=(0, found.st_mtime_ns))
+    else:
+        path.rename(tmp_path / "old")  # else its inode may be used again
+        if change == "replace":
+            path.write_bytes(b"y" * 100)
+            os.utime(path, ns=(0, found.st_mtime_ns))
+        elif change == "pipe":
+            os.mkfifo(path)
+    if whole or change in {"touch", "rewrite", "shrink"}:  # else the file that was sent so far is still open, and whole
+        with pytest.raises(SourceChangedError):
+            files.read_into(0, memoryview(bytearray(length)))
+    with pytest.raises(SourceChangedError):
+        files.hash_blocks(100, 0, 1)
+    with pytest.raises(SourceChangedError):
+        files.check_unchanged()
+
+
+def test_reading_and_hashing_take_no_memory_in_proportion(tmp_path: Path) -> None:
+    size = 16 * 1024 * 1024
+    (tmp_path / "a").write_bytes(bytes(size))
+    files = OutgoingFiles.scan(tmp_path / "a")
+    incoming = IncomingFiles(files.head, "a", "file", size, tmp_path / "in")
+    buffer = memoryview(bytearray(size // 2))
+    tracemalloc.start()
+    try:
+        for start in (0, size // 2):
+            files.read_into(start, buffer)
+            incoming.write(start, buffer)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        digests = files.hash_blocks(size, 0, 1) + incoming.hash_blocks(size, 0, 1)
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert digests == hashlib.sha256(bytes(size)).digest()[:HASH_BYTES] * 2
+    incoming.abort()
+
+
+def test_a_scan_of_many_files_is_small(tmp_path: Path) -> None:
+    root = tmp_path / "folder"
+    for number in range(5_000):
+        path = root / str(number % 50) / f"file{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    tracemalloc.start()
+    try:
+        files = OutgoingFiles.scan(root)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5_000 * (len(str(root)) + 200)
+    files.close()
+
+
+@pytest.mark.parametrize("seconds", [-(2**33), -1, 2**34])
+def test_times_of_any_century_can_be_sent(tmp_path: Path, seconds: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    try:
+        os.utime(path, (seconds, seconds))
+    except OSError:
+        pytest.skip("NOT TESTED: a time that this file system can't hold")
+    files = OutgoingFiles.scan(path)
+    files.check_unchanged()
+    assert files.read(0, 1) == b"x"

@@ -82,10 +82,15 @@ def seeds() -> list[tuple[str, Any]]:
     frame = pd.DataFrame(
         {
             "i": [1, 2, 3, 4],
+            "j": [5, 6, 7, 8],
+            "x": [0.5, 1.5, 2.5, None],
+            "y": [1.0, 2.0, 3.0, 4.0],
             "t": ["a", None, "ccc", "d"],
             "c": pd.Categorical(["x", None, "y", "x"], ordered=True),
             "z": pd.date_range("2020", periods=4, tz="Europe/Berlin"),
             "m": pd.array([1, None, 3, 4], dtype="Int16"),
+            "n": pd.array([1.5, None, 3, 4], dtype="Float64"),
+            "v": pd.array([True, None, False, True], dtype="boolean"),
             "p": pd.period_range("2020", periods=4, freq="M"),
             "iv": pd.interval_range(0, 4).array,
             "o": [1, "a", None, [1.5]],

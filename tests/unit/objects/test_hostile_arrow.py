@@ -169,6 +169,7 @@ def test_memory_stays_flat_under_hostile_heads_and_streams():
                 return
             raise SystemExit("accepted")
 
+        pack = msgspec.msgpack.encode
         warm = encode(pa.table({"a": [1]}))
         decode("arrow", warm.head, memoryview(bytearray(b"".join(warm.chunks()))))
         sink = pa.BufferOutputStream()
@@ -176,12 +177,18 @@ def test_memory_stays_flat_under_hostile_heads_and_streams():
         with pa.ipc.new_stream(sink, pa.schema({"a": pa.int64()}), options=options) as w:
             w.write_batch(pa.record_batch({"a": pa.array([0]).take(pa.array([0] * 8_000_000, pa.int8()))}))
         bomb = sink.getvalue().to_pybytes()
+        tree = pack([0] + [[20, 0, 0]] * 2_000)  # one buffer, two thousand times
+        again = tree + bytes(-len(tree) % 64) + bytes(1_000_000)
+        sink, column = pa.BufferOutputStream(), pa.table({"0": pa.array(["x" * 9] * 20_000, pa.large_string())})
+        with pa.ipc.new_stream(sink, column.schema) as w:
+            w.write_table(column)
+        data, axes = sink.getvalue().to_pybytes(), [["range", 0, 20_000, 1], ["range", 0, 2_000, 1]]
+        texts = ["DataFrame", 20_000, axes, ["columns", [["objects", 0, 0, "text"]] * 2_000]]
         del sink, w
         pa.default_memory_pool().release_unused()
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # resets the high-water mark
         before = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-        pack = msgspec.msgpack.encode
         for _ in range(20):
             receive("arrow", pack(["Table", 8_000_000]), bomb)
             receive("numpy", pack(["array", ["<f8"], [2**40]]), b"12345678")
@@ -192,6 +199,8 @@ def test_memory_stays_flat_under_hostile_heads_and_streams():
             receive("plain", b"", b"\\xdd\\xff\\xff\\xff\\xff" * 10)
             long = ["range", 0, 2**50, 1]
             receive("pandas", pack(["DataFrame", 2**50, [long, long], ["columns", []]]), b"", [])
+            receive("plain", b"", again, [len(tree), 1_000_000])
+            receive("pandas", pack(texts), data)
         after = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
         print(after - before)
         """
