@@ -15,7 +15,7 @@ from p2pnb.protocol.wire import Preview
 __all__ = ["Inbox", "InboxItem", "Message"]
 
 LARGE_BYTES: Final = 1024 * 1024  # smaller values may stay: thousands of them are still little
-KEPT_BYTES: Final = 1024 * 1024 * 1024  # of replaced objects that nobody received
+KEPT_BYTES: Final = 512 * 1024 * 1024  # of replaced objects that nobody received
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,10 +349,10 @@ class Room:
         return self._shares
 
     def share(self, name: str, obj: Any) -> Share:
-        """Publish an object: everybody sees a preview and fetches it when they want. Again under one name: a newer version.
+        """Publish an object: everybody sees a preview, and fetches it when they want.
 
-        The object is read when it is fetched: don't change it in place, share it anew. Raises NotSupportedError for
-        types that can't travel.
+        Sharing again under the same name makes a newer version. The object is read when it is fetched: don't change
+        it in place, share it anew. Raises NotSupportedError for types that can't travel.
         """
         return self._shares._publish(name, obj)
 

@@ -32,6 +32,7 @@ WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up w
 CHUNKS_PER_TURN: Final = 8  # of one path; then frames that came in meanwhile have their turn
 TICK_S: Final = 0.25  # how often the lanes are looked at
 MOST_TCP_LANES: Final = 8  # BBR fills most lines with one; eight of anything else share a lossy one fairly enough
+SHORT_LINE_S: Final = 0.003  # round trip of one machine or one switch
 SLOW_DIRECT: Final = 2_000_000  # bytes per second; below it the relay is worth a try beside WebRTC
 RELAY_TRY_S: Final = 3.0
 RELAY_GAIN: Final = 1.3
@@ -214,7 +215,7 @@ class Bulk:
         wanting = link.exchange.has_chunks and all(
             path.connection.buffered >= path.connection.high_water or path.filling for path in carriers
         )
-        if carrier in ("tcp", "webrtc"):
+        if carrier in ("tcp", "webrtc") and not self._processors_bind(carriers):
             most = MOST_TCP_LANES if carrier == "tcp" else MAX_LANES
             control = self._controls.setdefault(carrier, LaneControl(most))
             now = link.host.loop.time()
@@ -231,6 +232,13 @@ class Bulk:
         busy = link.exchange.has_chunks or len(carriers) > 1 or any(path.draining for path in link.paths())
         if busy:
             self._tick_timer = link.host.loop.call_later(TICK_S, self._tick)
+
+    def _processors_bind(self, carriers: Sequence[BulkPath]) -> bool:
+        """Tell whether the line is so short that no congestion control holds bulk back, but the processors do."""
+        session = self._link.session
+        if session is None or not carriers or carriers[0].connection.engine == "libwebrtc":
+            return False  # libwebrtc has threads of its own
+        return min(session.least_round_trip_s(path.number) for path in carriers) < SHORT_LINE_S
 
     def _adjust(self, transport: str, count: int, carriers: Sequence[BulkPath]) -> None:
         asked = self._asked_lanes.get(transport, 1)

@@ -455,6 +455,9 @@ class Pull:
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a step; what goes wrong in it ends the pull."""
+        if self.state.ended:  # before the step began
+            work.close()
+            return
         try:
             await work
         except (CodecError, TransferError) as error:

@@ -33,6 +33,7 @@ __all__ = ["TOKEN_BYTES", "TcpConnection", "TcpListener", "dial"]
 TOKEN_BYTES: Final = 16
 MAX_STRANGERS: Final = 8  # accepted connections that have not shown a token yet
 DIAL_TIMEOUT_S: Final = 5.0
+ACCEPT_REST_S: Final = 0.5  # when the process is out of descriptors
 MAX_MESSAGE_BYTES: Final = max(CHUNK_BYTES_TCP, MAX_CONTROL_BYTES) + 64  # a record's header and tag, rounded up
 READS_PER_TURN: Final = 8  # then the loop's other work has its turn
 WRITES_PER_TURN: Final = 4
@@ -255,6 +256,7 @@ class TcpListener:
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: deque[asyncio.Task[None]] = deque()
+        self._rests: dict[socket.socket, asyncio.TimerHandle] = {}  # not listened on for a moment
 
     def open(self) -> None:
         """Listen on a free port, the same for IPv4 and IPv6 where both exist. Raises OSError."""
@@ -278,6 +280,9 @@ class TcpListener:
     def close(self) -> None:
         """Stop listening, and end the strangers."""
         loop = asyncio.get_running_loop()
+        for rest in self._rests.values():
+            rest.cancel()
+        self._rests.clear()
         for sock in self._sockets:
             loop.remove_reader(sock)
             sock.close()
@@ -290,7 +295,13 @@ class TcpListener:
         for _ in range(MAX_STRANGERS):
             try:
                 sock, _ = listening.accept()
-            except OSError:  # none left, or out of descriptors: the next readiness tries again
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # none left
+                return
+            except OSError as error:  # out of descriptors: whoever waits makes the socket readable without end
+                _log.warning("a connection can't be taken now: %s", error)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                self._rests[listening] = loop.call_later(ACCEPT_REST_S, self._listen_again, listening)
                 return
             sock.setblocking(False)
             task = asyncio.get_running_loop().create_task(self._greet(sock), name="p2pnb tcp stranger")
@@ -302,6 +313,10 @@ class TcpListener:
             if len(self._strangers) > MAX_STRANGERS:
                 # an honest peer shows its token with its first packet: who waited longest is none
                 self._strangers.popleft().cancel()
+
+    def _listen_again(self, listening: socket.socket) -> None:
+        del self._rests[listening]
+        asyncio.get_running_loop().add_reader(listening, self._on_incoming, listening)
 
     async def _greet(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()

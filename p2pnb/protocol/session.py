@@ -143,6 +143,7 @@ class _Path:
     ping_sent_at: float | None = None  # the oldest unanswered ping
     ping_token: int = 0
     round_trip_s: float | None = None
+    least_round_trip_s: float = inf
     pinged_at: float = 0.0
     suspect: bool = False
     in_doubt: bool = False
@@ -191,6 +192,11 @@ class Session:
         """Smoothed round trip of a path in seconds, None before the first answer."""
         state = self._paths.get(path)
         return state.round_trip_s if state else None
+
+    def least_round_trip_s(self, path: PathId) -> float:
+        """Shortest round trip seen on a path in seconds, infinite before the first answer."""
+        state = self._paths.get(path)
+        return state.least_round_trip_s if state else inf
 
     def in_doubt(self, path: PathId) -> bool:
         """True while the path owes an answer for longer than PATH_DOUBT_S."""
@@ -455,6 +461,7 @@ class Session:
         if int.from_bytes(body, "big") == state.ping_token and state.ping_sent_at is not None:
             sample = now - state.pinged_at
             old = state.round_trip_s
+            state.least_round_trip_s = min(state.least_round_trip_s, sample)
             state.round_trip_s = sample if old is None else old + (sample - old) / 4
             self._events.append(RoundTripMeasured(path))
         state.ping_sent_at = None  # any answer shows that the path lives both ways

@@ -59,6 +59,7 @@ ASK_AHEAD_S: Final = 0.25  # as much is asked of a source as it delivers in this
 STALL_S: Final = 5.0  # a source that owes something and is silent this long is not counted on
 GIVE_UP_S: Final = 30.0  # and one that is silent this long is dropped
 SAMPLE_S: Final = 0.2  # over which a source's rate is measured
+LEAST_SAMPLE_S: Final = 0.001
 OWNER_HELPS_BELOW: Final = 2.0  # times its own rate: then it serves also what others have
 MAX_DOUBLES: Final = 16  # blocks asked at two sources; each takes a scratch block of memory
 MAX_SOURCES: Final = 32  # of one puller; the owner's choice of acquaintances keeps below it
@@ -359,8 +360,9 @@ class Pulling:
         source.heard_at = now
         source.sample_bytes += size_bytes
         since = now - source.sample_at
-        if since >= SAMPLE_S:
-            sample = source.sample_bytes / since
+        through = source.owed_bytes == size_bytes and not source.rate  # it may be too fast for the usual sample
+        if since >= SAMPLE_S or through:
+            sample = source.sample_bytes / max(since, LEAST_SAMPLE_S)
             source.rate = sample if not source.rate else 0.5 * source.rate + 0.5 * sample
             source.sample_at, source.sample_bytes = now, 0
         source.asked[block] += size_bytes
@@ -422,11 +424,14 @@ class Pulling:
         one, two, three = self._counted(now)
         if source.peer == self.owner:
             helps = self._owner_may_help(source, now)
-            unclaimed = free & ~one & ~self._claimed(now)
-            tiers = [unclaimed & self._my_turn()]
-            if helps or (not source.asked and now - source.heard_at > TURN_S):
-                tiers.append(unclaimed)
-            if not source.asked and now - self._last_progress(now) > CLAIMS_HOLD_S:
+            rested = not source.asked and now - source.heard_at > TURN_S
+            unclaimed = free & ~self._claimed(now)
+            tiers = [unclaimed & ~one & self._my_turn()]
+            if helps or rested:
+                tiers.append(unclaimed & ~one)
+            if rested and not source.rate:
+                tiers.append(unclaimed)  # to see what it can do
+            if rested and now - self._last_progress(now) > CLAIMS_HOLD_S:
                 tiers.append(free & ~one)
             if helps:
                 tiers += [free & ~two, free]
