@@ -106,8 +106,10 @@ class Bulk:
             return  # it waits for a worker's bytes, or for its next turn
         link = self._link
         connection = path.connection
+        if connection.buffered >= connection.high_water or not self._eligible(path):
+            return
         turns = CHUNKS_PER_TURN
-        while connection.buffered < connection.high_water and self._eligible(path):
+        while connection.buffered < connection.high_water:
             if turns == 0:
                 path.filling = True
                 link.host.loop.call_soon(self._fill_on, path)

@@ -635,11 +635,16 @@ class Link:
             elif path.expecting is not None:
                 self.bulk.data_received(path, memoryview(message))
                 self.take_exchange_events()
+                if not self.exchange.has_frames:
+                    self._report_later()
+                    return
             else:
                 assert self.session is not None
                 self.session.receive_frame(path.number, path.cipher.open(message), self.host.loop.time())
                 if problem := self._take_events():
                     raise ProtocolError(problem)
+                if path.expecting is not None:
+                    return  # the bytes come next, and nothing is to be said yet
         except ProtocolError as error:
             if path.up:
                 self._note_broken(path)
@@ -772,11 +777,15 @@ class Link:
         finally:
             self._flushing = False
         self.session.busy = self.exchange.moving
-        if self.exchange.report_due and self._ack_timer is None:
-            self._ack_timer = self.host.loop.call_later(ACK_REST_S, self._report_landed)
+        self._report_later()
         if self.exchange.has_chunks:
             self.bulk.may_move()
         self._set_timer()
+
+    def _report_later(self) -> None:
+        """Have small rests of what landed acknowledged soon."""
+        if self._ack_timer is None and self.exchange.report_due:
+            self._ack_timer = self.host.loop.call_later(ACK_REST_S, self._report_landed)
 
     def _report_landed(self) -> None:
         self._ack_timer = None
@@ -784,10 +793,12 @@ class Link:
         self.flush()
 
     def _set_timer(self) -> None:
+        due = self.session.next_timer() if self.session is not None else None
         if self._timer is not None:
+            if due is not None and self._timer.when() <= due:
+                return  # it fires early, and finds out: cheaper than moving it with every chunk
             self._timer.cancel()
             self._timer = None
-        due = self.session.next_timer() if self.session is not None else None
         if due is not None:
             self._timer = self.host.loop.call_at(due, self._on_timer)
 

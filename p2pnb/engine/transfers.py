@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pnb.engine.arena import Arena
 from p2pnb.errors import DiskFullError, UsageError
-from p2pnb.files import IncomingFiles, OutgoingFiles
+from p2pnb.files import IncomingFiles, OutgoingFiles, clean_leftovers
 from p2pnb.protocol.ranges import RangeSet
 from p2pnb.protocol.wire import HASH_BYTES, MAX_HASHES, Offer, Preview
 
@@ -39,6 +39,7 @@ __all__ = [
 
 _LEAST_BLOCK: Final = 1024 * 1024  # of what is verified when a transfer goes on after a restart
 _HASHED_AT_ONCE: Final = 16  # blocks
+_cleaned: set[str] = set()  # folders whose leftovers of dead processes were looked at
 QUICK_CODECS: Final = frozenset({"plain"})  # decoded in microseconds; others may import a library first
 _MEMORY_RESERVE: Final = 256 * 1024 * 1024  # left to the kernel when an object is let in
 
@@ -299,9 +300,12 @@ def open_sink(offer: Offer, head: bytes, folder: Path, arena: Arena) -> Sink:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskFullError(f"The folder for received files, {folder}, can't be made: {error.strerror}") from error
-    key = hashlib.sha256(b"\0".join((offer.kind.encode(), offer.name.encode("utf-8", "replace"), head))).digest()
-    files = None
+    if str(folder) not in _cleaned:
+        _cleaned.add(str(folder))
+        clean_leftovers(folder)
+    files, key = None, b""
     if content_bytes >= _LEAST_BLOCK:  # below, hashes cost more than bytes
+        key = hashlib.sha256(b"\0".join((offer.kind.encode(), offer.name.encode("utf-8", "replace"), head))).digest()
         files = IncomingFiles.adopt(head, offer.name, offer.kind, content_bytes, folder, key=key)
     if files is None:
         files = IncomingFiles(head, offer.name, offer.kind, content_bytes, folder, key=key)

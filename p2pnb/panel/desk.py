@@ -44,9 +44,10 @@ _SLICES_OF_EVENT: Final = {
     "peer": ("peers",),
     "offer": ("offers",),
     "transfer": ("transfers", "offers"),
-    "state": ("room", "invite", "peers", "messages", "transfers", "offers", "items"),
+    "share": ("shares",),
+    "state": ("room", "invite", "peers", "messages", "transfers", "offers", "shares", "items"),
 }
-_ALL: Final = ("room", "invite", "peers", "messages", "transfers", "offers", "items", "notices")
+_ALL: Final = ("room", "invite", "peers", "messages", "transfers", "offers", "shares", "items", "notices")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 _logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Desk:
         self._notices: deque[dict[str, Any]] = deque(maxlen=MAX_NOTICES)
         self._notice_count = 0
         self._uploads = Uploads()
+        self._retried: OrderedDict[str, None] = OrderedDict()  # transfers whose files were sent again
         self._acks: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._running: set[int] = set()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -185,7 +187,8 @@ class Desk:
         if now >= self._next_poll["peers"]:
             self._next_poll["peers"] = now + POLL_PEERS_S
             if room_open:
-                self._feed.mark("peers", "room")  # the user may have given the room a name meanwhile
+                # The user may have given the room a name meanwhile, and others may have fetched a share.
+                self._feed.mark("peers", "room", "shares")
         if now >= self._next_poll["transfers"]:
             self._next_poll["transfers"] = now + POLL_TRANSFERS_S
             if room_open:
@@ -252,6 +255,8 @@ class Desk:
                     return state.room(room, "" if room is None else self._expression(room))
                 case "notices":
                     return list(self._notices)
+                case "transfers":
+                    return state.transfers(room, self._retried)
                 case _:
                     return getattr(state, name)(room)
         except Exception as error:
@@ -322,8 +327,20 @@ class Desk:
                 self._find(self._open_room().offers, offer, "This offer").decline()
                 self._feed.mark("offers", "transfers")
             case protocol.Cancel(transfer=transfer):
-                self._find(self._open_room().transfers, transfer, "This transfer").cancel()
+                self._transfer(transfer).cancel()
                 self._feed.mark("transfers")
+            case protocol.Pause(transfer=transfer):
+                self._transfer(transfer).pause()
+                self._feed.mark("transfers")
+            case protocol.Resume(transfer=transfer):
+                self._transfer(transfer).resume()
+                self._feed.mark("transfers")
+            case protocol.Retry(transfer=transfer):
+                return self._retry(self._transfer(transfer))
+            case protocol.FetchShare(share=key, owner=owner, columns=columns, rows=rows):
+                return self._fetch(key, owner, columns, rows)
+            case protocol.Unshare(share=key):
+                self._unshare(key)
             case protocol.Verify(peer=peer, value=value):
                 self._find(self._open_room().peers.values(), peer, "This person").verify(value)
                 self._feed.mark("peers")
@@ -349,6 +366,42 @@ class Desk:
             case _:
                 raise UsageError("this panel does not know that command")
         return None
+
+    def _transfer(self, wanted: str) -> rooms.Transfer:
+        found: rooms.Transfer = self._find(self._open_room().transfers, wanted, "This transfer")
+        return found
+
+    def _retry(self, failed: rooms.Transfer) -> dict[str, str]:
+        if failed.id in self._retried:
+            raise UsageError(f"{failed.name!r} was sent again already; see its newer transfer.")
+        transfer = failed.retry()
+        self._retried[failed.id] = None
+        while len(self._retried) > protocol.MAX_TRANSFERS:
+            self._retried.popitem(last=False)
+        self._uploads.retried(failed, transfer)
+        self._feed.mark("transfers")
+        return {"transfer": transfer.id}
+
+    def _share(self, key: str, *, mine: bool) -> rooms.Share:
+        share = self._open_room().shares.get(key)
+        if share is None or share.mine is not mine:
+            raise UsageError("This is not shared any more.")
+        return share
+
+    def _fetch(
+        self, key: str, owner: str, columns: list[str] | None, rows: tuple[int, int | None] | None
+    ) -> dict[str, str]:
+        share = self._share(key, mine=False)
+        if share.owner != owner:
+            raise UsageError(f"{owner} does not share this any more; somebody else has this name now.")
+        transfer = share.pull(columns, None if rows is None else slice(*rows))
+        self._feed.mark("transfers", "shares")
+        return {"transfer": transfer.id}
+
+    def _unshare(self, key: str) -> None:
+        share = self._share(key, mine=True)
+        self._open_room().unshare(share.name)
+        self._feed.mark("shares")
 
     def _sync(self, seq: int, ids: list[int]) -> dict[str, list[int]]:
         unknown = []

@@ -17,7 +17,9 @@ __all__ = ["Feed"]
 
 PATCH_INTERVAL_S: Final = 0.05  # at most 20 messages a second
 PROGRESS_INTERVAL_S: Final = 0.25  # bars move four times a second
+SHARES_INTERVAL_S: Final = 0.5  # the largest slice, with previews, and any peer can make it change
 GROWING: Final = frozenset({"messages", "items"})  # lists with keys; what is added goes alone
+_SLOW: Final = {"transfers": PROGRESS_INTERVAL_S, "shares": SHARES_INTERVAL_S}
 
 Slices = Mapping[str, Callable[[], Any]]
 
@@ -31,7 +33,7 @@ class Feed:
         self._lock = threading.Lock()
         self._marked: set[str] = set()
         self._last_patch = float("-inf")
-        self._last_progress = float("-inf")
+        self._last_slow = dict.fromkeys(_SLOW, float("-inf"))
         self.seq = 0
 
     def mark(self, *names: str) -> bool:
@@ -55,8 +57,7 @@ class Feed:
         if not due:
             return None
         self._last_patch = now
-        if "transfers" in due:
-            self._last_progress = now
+        self._last_slow |= dict.fromkeys(due & self._last_slow.keys(), now)
         changes: dict[str, Any] = {}
         appends: dict[str, list[Any]] = {}
         for name in sorted(due):
@@ -88,8 +89,8 @@ class Feed:
         return {"kind": "snapshot", "seq": self.seq, "state": state}
 
     def _time(self, name: str) -> float:
-        if name == "transfers":
-            return self._last_progress + PROGRESS_INTERVAL_S
+        if name in _SLOW:
+            return self._last_slow[name] + _SLOW[name]
         return self._last_patch + PATCH_INTERVAL_S
 
 

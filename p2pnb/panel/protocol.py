@@ -18,8 +18,8 @@ Patches are numbered without a gap; a snapshot carries the number of the last pa
 end that misses a number (Jupyter servers drop messages under load) asks for a snapshot. Every
 15 s it sends `Sync`, which finds lost patches and lost acks. A command that comes twice is run once.
 
-Slices: room, invite, peers, messages (the last MAX_MESSAGES), transfers, offers, items (files and
-objects received, the last MAX_ITEMS), notices. `state.py` says what is in them.
+Slices: room, invite, peers, messages (the last MAX_MESSAGES), transfers, offers, shares (MAX_SHARES; own
+ones first), items (files and objects received, the last MAX_ITEMS), notices. `state.py` says what is in them.
 
 Uploads: `UploadBegin` names the files of one transfer, `UploadPiece` carries at most MAX_PIECE_BYTES in
 its one buffer, each file from its beginning to its end; the front end keeps a few pieces under way, so
@@ -30,9 +30,11 @@ Ids are integers because ipykernel 7.4 remembers the string ids of all comm mess
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+
+from p2pnb.protocol import wire
 
 __all__ = ["Command", "decode_command"]
 
@@ -40,11 +42,20 @@ MAX_MESSAGES: Final = 500
 MAX_ITEMS: Final = 200
 MAX_TRANSFERS: Final = 200
 MAX_OFFERS: Final = 100
+MAX_SHARES: Final = 100
 MAX_NOTICES: Final = 10
+MAX_KEY_CHARS: Final = 400  # of a share: its name, its owner's, and a number to tell them apart
+MAX_ROW: Final = 2**53 - 1  # a browser's whole numbers
 MAX_PIECE_BYTES: Final = 1024 * 1024  # a Jupyter server closes a kernel's connection at messages of 10 MiB
 MAX_UPLOAD_FILES: Final = 10_000  # their names fit into one message
 MAX_UPLOADS: Final = 16  # begun and not ended, over all pages; each holds a folder on the disk
 MAX_REMEMBERED_ACKS: Final = 1024  # far more than a front end has under way
+
+
+Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARS)]
+Row = Annotated[int, msgspec.Meta(ge=0, le=MAX_ROW)]
+# What can be ticked are the columns of a preview.
+Columns = Annotated[list[str], msgspec.Meta(min_length=1, max_length=wire.MAX_PREVIEW_COLUMNS)]
 
 
 class _Command(msgspec.Struct, frozen=True, tag_field="cmd", forbid_unknown_fields=False):
@@ -105,6 +116,38 @@ class Cancel(_Command, frozen=True, tag="cancel"):
     transfer: str
 
 
+class Pause(_Command, frozen=True, tag="pause"):
+    transfer: str
+
+
+class Resume(_Command, frozen=True, tag="resume"):
+    transfer: str
+
+
+class Retry(_Command, frozen=True, tag="retry"):
+    """Send files again to those who failed to get them. Answer: {"transfer": id} of the new one."""
+
+    transfer: str
+
+
+class FetchShare(_Command, frozen=True, tag="fetch_share"):
+    """Fetch a share into the inbox, or a part: `columns` by name, `rows` as [first, end). Answer: {"transfer": id}.
+
+    `share` is its key; `owner` has to be the one who was on the screen, because a key may pass to another's share.
+    """
+
+    share: Key
+    owner: str
+    columns: Columns | None = None
+    rows: tuple[Row, Row | None] | None = None
+
+
+class Unshare(_Command, frozen=True, tag="unshare"):
+    """Take an own share back."""
+
+    share: Key
+
+
 class Verify(_Command, frozen=True, tag="verify"):
     peer: str
     value: bool
@@ -144,6 +187,11 @@ Command = (
     | Accept
     | Decline
     | Cancel
+    | Pause
+    | Resume
+    | Retry
+    | FetchShare
+    | Unshare
     | Verify
     | UploadBegin
     | UploadPiece

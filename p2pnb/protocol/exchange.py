@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import pairwise
 from typing import Final
 
 from p2pnb.errors import ProtocolError
@@ -360,7 +361,7 @@ class Exchange:
         if on_request and offer.size_bytes > len(offer.head) + len(offer.content):
             inc.on_request, inc.credit = True, offer.size_bytes
             self._frames.append(Accept(transfer, inc.credit, on_request=True))
-            if not offer.head:
+            if offer.head_bytes and not offer.head:
                 self.want(transfer, [(0, offer.head_bytes)])
             return
         if len(offer.head) + len(offer.content) == offer.size_bytes:
@@ -400,6 +401,7 @@ class Exchange:
             inc.wanted.add(start, end)
             inc.arrived.remove(start, end)
             inc.landed.remove(start, end)
+            inc.unreported.remove(start, end)  # told after the wish, it would take the wish back
         for i in range(0, len(ranges), MAX_ACK_RANGES):
             self._frames.append(Want(transfer, ranges[i : i + MAX_ACK_RANGES]))
 
@@ -468,6 +470,11 @@ class Exchange:
             side.paused = paused
             if not outgoing or transfer in self._announced:
                 self._frames.append(Pause(transfer, outgoing, paused))
+
+    @property
+    def has_frames(self) -> bool:
+        """True while `next_frame` has something other than offers."""
+        return bool(self._frames)
 
     @property
     def has_chunks(self) -> bool:
@@ -553,6 +560,8 @@ class Exchange:
             offer = self._waiting_offers.popleft()
             if offer.transfer in self._outgoing:  # not cancelled meanwhile
                 self._announced.add(offer.transfer)
+                if self._outgoing[offer.transfer].paused:
+                    self._frames.append(Pause(offer.transfer, True, True))
                 return offer
         return None
 
@@ -650,6 +659,8 @@ class Exchange:
         content = out.size - out.head
         last = max((end for _, end in frame.blocks), default=0)
         fits = all(0 <= first < end for first, end in frame.blocks) and (last - 1) * frame.block_bytes < content
+        # in order and each once: else one question would make us read the content again and again
+        fits = fits and all(one[1] <= other[0] for one, other in pairwise(frame.blocks))
         if out.phase not in (_Phase.OFFERED, _Phase.MOVING) or out.hashes_asked is not None:
             raise ProtocolError("hashes asked for out of turn")  # once: they cost the sender a reading
         if not fits or not 0 < count <= MAX_HASHES or frame.block_bytes < 1 or len(frame.blocks) > MAX_HASHES:

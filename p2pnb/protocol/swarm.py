@@ -229,7 +229,7 @@ class Pulling:
         self._learned_at: float | None = None  # when a missing block was last seen to be somewhere
         self._me = me
         self._turn: tuple[tuple[bytes, ...], int] | None = None  # as worked out for these other pullers
-        self._progress_at: float | None = None
+        self._progress_at = 0.0  # when a block was last found right, or the owner answered
         self.done_bytes = 0
 
     # ── what is known ───────────────────────────────────────────────────────────────────────────────
@@ -287,6 +287,8 @@ class Pulling:
         """`peer` answers this pull; the owner has everything, others what `source_has` tells."""
         if peer not in self._sources and peer not in self._banned:
             self._sources[peer] = _Source(peer, self._all if peer == self.owner else 0, heard_at=now)
+            if peer == self.owner:
+                self._progress_at = now
 
     def source_has(
         self, peer: bytes, ranges: Iterable[tuple[int, int]], coming: Iterable[tuple[int, int]], now: float
@@ -431,7 +433,7 @@ class Pulling:
                 tiers.append(unclaimed & ~one)
             if rested and not source.rate:
                 tiers.append(unclaimed)  # to see what it can do
-            if rested and now - self._last_progress(now) > CLAIMS_HOLD_S:
+            if rested and now - self._progress_at > CLAIMS_HOLD_S:
                 tiers.append(free & ~one)
             if helps:
                 tiers += [free & ~two, free]
@@ -509,11 +511,6 @@ class Pulling:
                 mine |= (1 << places[0][0]) - 1
             self._turn = (pullers, mine)
         return self._turn[1]
-
-    def _last_progress(self, now: float) -> float:
-        if self._progress_at is None:
-            self._progress_at = now
-        return self._progress_at
 
     def _owner_may_help(self, owner: _Source, now: float) -> bool:
         """Tell whether the others are too slow for what they could still give."""
