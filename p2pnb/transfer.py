@@ -33,7 +33,9 @@ class TransferPart:
     paths: tuple[str, ...]  # transports that carried bytes of it
     error: P2PError | None
     sent_bytes: int = 0  # to this receiver, what went out again after a loss included
-    resumed_bytes: int = 0  # that the receiver (here: we) had from an earlier try
+    resumed_bytes: int = 0  # that the receiver had from an earlier try
+    paused_here: bool = False  # by `Transfer.pause` on this side
+    paused_there: bool = False  # by the peer
 
 
 class Transfer:
@@ -134,7 +136,9 @@ class Transfer:
                 tuple(sorted(part.carriers)),
                 part.error,
                 getattr(part, "sent_bytes", 0),
-                getattr(part, "resumed_bytes", 0),
+                getattr(part, "resumed_bytes", 0) or 0,
+                not part.state.ended and part.paused_here,
+                not part.state.ended and part.paused_there,
             )
             for part in self._parts()
         }

@@ -16,8 +16,8 @@ __all__ = ["BLOCK_BYTES", "BlockCache", "BlockSource"]
 
 BLOCK_BYTES: Final = 512 * 1024  # one record of the TCP path
 CACHE_BLOCKS: Final = 32  # 16 MiB in all
-MOST_AHEAD: Final = 8  # blocks of one source; 4 MiB keep a disk busy
-BATCH: Final = 4  # blocks read by one call into a worker: a hop there costs a fifth of reading one block
+MOST_AHEAD: Final = 16  # blocks of one source; a worker may wait 5 ms for the interpreter's lock
+BATCH: Final = 8  # blocks read by one call into a worker: a hop there costs a fifth of reading one block
 
 
 class BlockSource(Protocol):

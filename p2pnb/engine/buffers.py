@@ -28,7 +28,14 @@ class WriteBuffers:
     def __init__(self) -> None:
         self._free: list[bytearray] = []
         self._out = 0
+        self._idle = False
         self._paused: set[Pausable] = set()
+
+    def trim(self) -> None:
+        """Free the buffers if none was used since the last call; to be called now and then."""
+        if self._idle and not self._out:
+            self._free.clear()
+        self._idle = not self._out
 
     @property
     def out(self) -> int:
@@ -38,6 +45,7 @@ class WriteBuffers:
     def take(self) -> bytearray:
         """Return a buffer of one full chunk; `give` it back. There is always one: pause who brings the bytes."""
         self._out += 1
+        self._idle = False
         return self._free.pop() if self._free else bytearray(CHUNK_BYTES_TCP)
 
     def hold(self, connection: Pausable) -> None:
@@ -51,8 +59,6 @@ class WriteBuffers:
         self._out -= len(buffers)
         self._free.extend(buffers)
         del self._free[MOST:]
-        if self._out == 0:
-            self._free.clear()  # an idle room keeps none
         if self._out < MOST // 2:
             waiting, self._paused = self._paused, set()
             for connection in waiting:

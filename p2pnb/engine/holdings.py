@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from p2pnb.errors import SourceChangedError
-from p2pnb.protocol.swarm import Descriptor, Manifest, Serving, block_bytes_for, block_count, block_hash
+from p2pnb.protocol.swarm import Descriptor, Manifest, Serving, block_hash
 from p2pnb.protocol.wire import HASH_BYTES, Preview
 
 if TYPE_CHECKING:
     from p2pnb.engine.sending import Outgoing
-    from p2pnb.objects import Encoded
 
-__all__ = ["Content", "Holding", "PulledContent", "ShareKey", "ShareSource", "hash_content", "whole_answer"]
+__all__ = ["Content", "Holding", "PulledContent", "ShareKey", "ShareSource", "hash_blocks"]
 
 CHECKED_BLOCKS: Final = 8  # kept as checked copies, for all pullers of a content; 2 MiB for most
 
@@ -155,17 +154,8 @@ class PulledContent:
         return copy
 
 
-def hash_content(content: Content, block_bytes: int) -> bytes:
-    """Return the hashes of all blocks of a content. Blocking."""
+def hash_blocks(content: Content, block_bytes: int, first: int, end: int) -> bytes:
+    """Return the hashes of a content's blocks [first, end). Blocking."""
     size = content.content_bytes
-    return b"".join(
-        block_hash(content.read(start, min(block_bytes, size - start))) for start in range(0, size, block_bytes)
-    )
-
-
-def whole_answer(encoded: Encoded) -> tuple[bytes, int]:
-    """Return the manifest of a whole content, and the number of its blocks. Blocking: hashes all of it."""
-    block_bytes = block_bytes_for(encoded.content_bytes)
-    hashes = hash_content(encoded, block_bytes)
-    manifest = Manifest(encoded.codec, encoded.head, encoded.content_bytes, block_bytes, hashes)
-    return manifest.pack(), block_count(encoded.content_bytes, block_bytes)
+    starts = range(first * block_bytes, min(end * block_bytes, size), block_bytes)
+    return b"".join(block_hash(content.read(start, min(block_bytes, size - start))) for start in starts)

@@ -548,6 +548,7 @@ class Member:
 
     def _keep_house(self) -> None:
         self.arena.trim()
+        self.write_buffers.trim()
         self._housekeeping = self.loop.call_later(HOUSEKEEPING_S, self._keep_house)
 
     def _set_state(self, state: MemberState, error: P2PError | None) -> None:

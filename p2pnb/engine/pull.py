@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Pull", "PullHost"]
 
 TICK_S: Final = 0.1  # how often slow and silent sources are looked at
+MAX_CHECKS: Final = 2  # calls of one pull into workers that hash at once
 LINGER_S: Final = 30.0  # others go on pulling from memory whose value is gone already
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class Pull:
         self._accepted: set[bytes] = set()  # sources that may be asked for bytes
         self._scratch: dict[tuple[bytes, int], bytearray] = {}
         self._unchecked: list[tuple[bytes, int]] = []
-        self._checking = False
+        self._checking = 0
         self._finishing = False
         self._introduced: list[bytes] = []
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -320,8 +321,8 @@ class Pull:
         for block, first, last in _by_block(start, end, pulling.block_bytes):
             if pulling.arrived(peer, block, last - first, now):
                 self._unchecked.append((peer, block))
-        if self._unchecked and not self._checking:
-            self._checking = True
+        if self._unchecked and self._checking < MAX_CHECKS:
+            self._checking += 1
             self._host.spawn(self._guarded(self._check()), "p2pnb pull check")
         self._ask(peer)
 
@@ -341,8 +342,8 @@ class Pull:
                 self._host.blocks_arrived(self)
                 self._ask_all()
         finally:
-            self._checking = False
-        if pulling.finished and not self.state.ended:
+            self._checking -= 1
+        if pulling.finished and not self._finishing and not self.state.ended:
             await self._finish()
 
     def _block(self, peer: bytes, block: int) -> memoryview:

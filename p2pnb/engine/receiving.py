@@ -232,7 +232,7 @@ class Incoming:
 
     def fail(self, error: P2PError) -> None:
         """The peer is gone: what came of a file stays, to go on from."""
-        if isinstance(self._sink, FileSink) and self.meter.done_bytes > self.offer.head_bytes:
+        if isinstance(self._sink, FileSink) and self._sink.keeps:
             share = self.meter.done_bytes / max(1, self.size_bytes)
             error = type(error)(
                 f"{error} {share:.0%} of {self.name!r} ({human_size(self.meter.done_bytes)}) are kept for a week: "

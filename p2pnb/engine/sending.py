@@ -98,6 +98,8 @@ class OutgoingPart:
         self.meter = Meter(transfer.size_bytes)
         self.carriers: set[str] = set()  # transports that carried bulk of it
         self.paused_here = self.paused_there = False
+        self.resumed_bytes: int | None = None  # that the receiver had from an earlier try; None: not known to have any
+        self._resumes = False  # hashes were asked for, and the next acknowledgement tells
         self.sent_bytes = 0  # in chunks, what went out again after a loss included
         self.number = link.exchange.next_transfer()
 
@@ -188,6 +190,7 @@ class OutgoingPart:
             self._source_failed(error)
         else:
             self.link.exchange.answer_hashes(self.number, b"".join(digests))
+            self._resumes = True
             self.link.flush()
 
     def accepted(self) -> None:
@@ -197,11 +200,18 @@ class OutgoingPart:
 
     def moved(self, transport: str) -> None:
         """Note that a chunk went out, and what the peer has acknowledged so far."""
+        self._note_resumed()
         self.carriers.add(transport)
         self.sent_bytes = self.link.exchange.sent_bytes(self.number)
         self.meter.advance(self.link.exchange.acknowledged_bytes(self.number), time.monotonic())
         if not self.transfer.internal:
             self.link.host.transfer_changed(self.transfer)
+
+    def _note_resumed(self) -> None:
+        if self._resumes:
+            self._resumes = False
+            acknowledged = self.link.exchange.acknowledged_bytes(self.number)
+            self.resumed_bytes = max(0, acknowledged - len(self.transfer.source.head))
 
     def pause(self, paused: bool) -> None:
         """Send nothing more of it for a while, or go on."""
@@ -218,6 +228,7 @@ class OutgoingPart:
 
     def all_acknowledged(self) -> None:
         """Everything landed at the peer: say whether the source was whole."""
+        self._note_resumed()
         self.meter.advance(self.transfer.size_bytes, time.monotonic())
         self.link.host.spawn(self._finish(), "p2pnb finish")
 

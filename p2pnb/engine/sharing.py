@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from p2pnb.engine.holdings import Holding, ShareKey, ShareSource, whole_answer
+from p2pnb.engine.holdings import Holding, ShareKey, ShareSource, hash_blocks
 from p2pnb.engine.pull import Pull
 from p2pnb.engine.receiving import shown_preview
 from p2pnb.engine.sending import MAX_REASON_CHARS, Outgoing, TransferState, peer_error
 from p2pnb.errors import P2PError, PeerGoneError, ProtocolError, RoomClosedError, TransferError, UsageError
 from p2pnb.files import printable
-from p2pnb.protocol.swarm import MAX_NEWS_RANGES, NEWS_S, Manifest, Serving
+from p2pnb.protocol.swarm import MAX_NEWS_RANGES, NEWS_S, Manifest, Serving, block_bytes_for, block_count
 from p2pnb.protocol.wire import (
     MAX_ITEM_NAME_CHARS,
     MAX_PREVIEW_COLUMNS,
@@ -59,6 +59,8 @@ __all__ = ["Shared", "Sharing", "SharingHost"]
 
 MAX_ANSWERS: Final = 64  # open at once towards one peer; a puller needs one per share it pulls
 MAX_CUTTINGS: Final = 2  # parts cut and encoded at once: not all workers for one impatient peer
+HASHERS: Final = 3  # workers that hash one content; one is left to others
+HASHED_BYTES: Final = 16 * 1024 * 1024  # by one of them at least
 KEPT_PARTS: Final = 4  # answers to "these columns, these rows" of one version
 KEPT_HOLDINGS: Final = 64  # contents that were pulled and may be served
 MAX_INTRODUCED: Final = 64  # in one ShareSources
@@ -428,9 +430,16 @@ class Sharing:
         return version.whole
 
     async def _prepare_whole(self, version: _Version) -> Holding:
-        manifest, count = await self._host.in_worker(whole_answer, version.encoded)
+        encoded = version.encoded
+        block_bytes = block_bytes_for(encoded.content_bytes)
+        count = block_count(encoded.content_bytes, block_bytes)
+        step = max(1, -(-count // HASHERS), HASHED_BYTES // block_bytes)
+        spans = [(first, min(first + step, count)) for first in range(0, count, step)]
+        parts = [self._host.in_worker(hash_blocks, encoded, block_bytes, *span) for span in spans]
+        hashes = b"".join(await asyncio.gather(*parts))
+        manifest = Manifest(encoded.codec, encoded.head, encoded.content_bytes, block_bytes, hashes).pack()
         serving = Serving(count, whole=True)
-        return Holding(version.shared.name, manifest, sha256(manifest).digest(), version.encoded, serving)
+        return Holding(version.shared.name, manifest, sha256(manifest).digest(), encoded, serving)
 
     def _part(self, version: _Version, frame: PullFrame) -> asyncio.Task[Holding]:
         key = (None if frame.columns is None else tuple(frame.columns), frame.rows)

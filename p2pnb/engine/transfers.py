@@ -284,8 +284,13 @@ class FileSink:
     def abort(self) -> None:
         self._files.abort()
 
+    @property
+    def keeps(self) -> bool:
+        """True if `keep` would leave something: below one block, hashes cost more than bytes."""
+        return self._files.content_bytes >= _LEAST_BLOCK and self._files.received_bytes > 0
+
     def keep(self) -> None:
-        if self._files.content_bytes >= _LEAST_BLOCK and self._files.received_bytes:
+        if self.keeps:
             self._files.keep()
         else:
             self._files.abort()

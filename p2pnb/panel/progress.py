@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["ProgressBar"]
 
 _EVERY_S: Final = 0.25
-_STYLES: Final = {"done": "success", "failed": "danger", "declined": "warning", "cancelled": "warning"}
+_STYLES: Final = {
+    "done": "success",
+    "failed": "danger",
+    "declined": "warning",
+    "cancelled": "warning",
+    "paused": "info",
+}
 
 
 class ProgressBar:
@@ -30,24 +36,26 @@ class ProgressBar:
             min=0.0,
             max=1.0,
             value=transfer.progress,
-            description=_line(transfer),
+            description=_line(transfer, transfer.state),
             description_allow_html=False,
             style={"description_width": "28em"},
             layout=Layout(width="48em"),
         )
         self._told_at = 0.0
+        self._told = ""  # the state then
         self.update(transfer)
 
     def update(self, transfer: Transfer) -> None:
-        """Show the present state; at most four times a second while it moves."""
+        """Show the present state at once when it is another one, else at most four times a second."""
         now = time.monotonic()
-        style = _STYLES.get(transfer.state)
-        if style is None and now - self._told_at < _EVERY_S:
+        state = transfer.state
+        # Nothing comes after a pause that could make up for what was left out.
+        if state == self._told and now - self._told_at < _EVERY_S:
             return
-        self._told_at = now
+        self._told_at, self._told = now, state
         self._bar.value = transfer.progress
-        self._bar.description = _line(transfer)
-        self._bar.bar_style = style or ""
+        self._bar.description = _line(transfer, state)
+        self._bar.bar_style = _STYLES.get(state, "")
 
     def mimebundle(self, text: str) -> Any:
         """Return what a cell shows."""
@@ -57,7 +65,7 @@ class ProgressBar:
         return data
 
 
-def _line(transfer: Transfer) -> str:
+def _line(transfer: Transfer, state: str) -> str:
     name = transfer.name if len(transfer.name) <= 24 else f"{transfer.name[:23]}…"
-    rate = f" · {human_size(int(transfer.rate))}/s" if transfer.rate else ""
-    return f"{name} · {transfer.state}{rate}"
+    rate = f" · {human_size(int(transfer.rate))}/s" if transfer.rate and state != "paused" else ""
+    return f"{name} · {state}{rate}"

@@ -11,16 +11,16 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from p2pnb.errors import P2PError
 from p2pnb.panel import protocol
-from p2pnb.panel.rooms import InboxItem, Message, Offer, Peer, Room, Transfer
+from p2pnb.panel.rooms import InboxItem, Message, Offer, Peer, Room, Share, Transfer, TransferPart
 from p2pnb.protocol import wire
 
-__all__ = ["invite", "items", "messages", "offers", "peers", "room", "transfers"]
+__all__ = ["invite", "items", "messages", "offers", "peers", "room", "shares", "transfers"]
 
 Json = dict[str, Any]
 
@@ -69,15 +69,25 @@ def messages(source: Room | None) -> list[Json]:
     return list(_with_keys(_message(message) for message in recent))
 
 
-def transfers(source: Room | None) -> list[Json]:
+def transfers(source: Room | None, retried: Container[str] = ()) -> list[Json]:
+    """`retried` are ids of those that were tried again already."""
     recent = [] if source is None else list(source.transfers)[-protocol.MAX_TRANSFERS :]
-    return [_transfer(transfer) for transfer in recent]
+    return [_transfer(transfer, retried) for transfer in recent]
 
 
 def offers(source: Room | None) -> list[Json]:
     waiting = [] if source is None else list(source.offers)[: protocol.MAX_OFFERS]
     budget = _PreviewBudget()
     return [_offer(offer, budget) for offer in waiting]
+
+
+def shares(source: Room | None) -> list[Json]:
+    """Own shares first: they are few, and those of others must not push them out."""
+    if source is None or source.state == "closed":
+        return []
+    own_first = sorted(source.shares.items(), key=lambda entry: not entry[1].mine)
+    budget = _PreviewBudget()
+    return [_share(key, share, budget) for key, share in own_first[: protocol.MAX_SHARES]]
 
 
 def items(source: Room | None) -> list[Json]:
@@ -104,6 +114,8 @@ def _peer(peer: Peer) -> Json:
         "state": peer.state,
         "path": peer.path,
         "paths": [_line(path) for path in peer.paths],
+        "lanes": {_line(path): int(count) for path, count in peer.lanes.items()},
+        "engine": _line(peer.engine),
         # Two digits: a round trip that trembles must not make a message.
         "rtt": None if rtt is None else float(f"{rtt:.2g}"),
         "words": [_line(word) for word in peer.verification],
@@ -124,8 +136,10 @@ def _message(message: Message) -> Json:
     }
 
 
-def _transfer(transfer: Transfer) -> Json:
+def _transfer(transfer: Transfer, retried: Container[str]) -> Json:
     parts = list(transfer.per_peer.items())[:MAX_PARTS]
+    failed = any(part.state == "failed" for _, part in parts)
+    going = transfer.state in ("offered", "moving", "paused")
     return {
         "id": transfer.id,
         "name": _line(transfer.name),
@@ -136,17 +150,33 @@ def _transfer(transfer: Transfer) -> Json:
         "progress": _finite(transfer.progress) or 0.0,
         "rate": _finite(transfer.rate) or 0.0,
         "eta": _finite(transfer.eta),
-        "parts": [
-            {
-                "name": _line(name),
-                "state": part.state,
-                "progress": _finite(part.progress) or 0.0,
-                "error": _error(part.error),
-            }
-            for name, part in parts
-        ],
+        "paused_here": any(_paused(part)[0] for _, part in parts),
+        "retry": failed
+        and not going
+        and transfer.direction == "out"
+        and transfer.kind != "object"  # of which nothing is kept that could go again
+        and transfer.id not in retried,
+        "parts": [_part(name, part) for name, part in parts],
         "error": _error(transfer.error),
     }
+
+
+def _part(name: str, part: TransferPart) -> Json:
+    here, there = _paused(part)
+    return {
+        "name": _line(name),
+        "state": part.state,
+        "progress": _finite(part.progress) or 0.0,
+        "paused_here": here,
+        "paused_there": there,
+        "resumed_bytes": int(part.resumed_bytes),
+        "error": _error(part.error),
+    }
+
+
+def _paused(part: TransferPart) -> tuple[bool, bool]:
+    """Tell whether we, and whether the peer, paused it."""
+    return bool(part.paused_here), bool(part.paused_there)
 
 
 def _offer(offer: Offer, budget: _PreviewBudget) -> Json:
@@ -162,6 +192,33 @@ def _offer(offer: Offer, budget: _PreviewBudget) -> Json:
     }
 
 
+def _share(key: str, share: Share, budget: _PreviewBudget) -> Json:
+    preview = share.preview
+    columns = [_cell(column.name) for column in preview.columns[: wire.MAX_PREVIEW_COLUMNS]]
+    return {
+        "key": _clip(key, protocol.MAX_KEY_CHARS),
+        "name": _line(share.name),
+        "owner": _line(share.owner),
+        "mine": bool(share.mine),
+        "version": int(share.version),
+        "newer": bool(share.newer),
+        "type": _line(share.type),
+        "size_bytes": int(share.size_bytes),
+        "time": _finite(share.time) or 0.0,
+        "sliceable": bool(share.sliceable),
+        "holders": [_line(name) for name in share.holders[:MAX_PARTS]],
+        "preview": budget.take(preview),
+        "columns": columns if share.sliceable and budget.allows(sum(map(len, columns))) else [],
+        "code": _lookup(share.name),
+    }
+
+
+def _lookup(name: str) -> str:
+    """Return the Python that finds what is called so in the inbox, to be written behind the room's expression."""
+    # A JSON string is a Python literal too: quotes and controls are escaped, other letters stay readable.
+    return f".inbox[{json.dumps(_line(name), ensure_ascii=False)}]"
+
+
 def _item(item: InboxItem, budget: _PreviewBudget) -> Json:
     is_object = item.kind == "object"
     return {
@@ -173,8 +230,7 @@ def _item(item: InboxItem, budget: _PreviewBudget) -> Json:
         "type": _line(item.type),
         "preview": budget.take(item.preview),
         "path": "" if is_object else _path(item.value),
-        # A JSON string is a Python literal too: quotes and controls are escaped, other letters stay readable.
-        "code": f".inbox[{json.dumps(_line(item.name), ensure_ascii=False)}]",
+        "code": _lookup(item.name),
     }
 
 
@@ -203,10 +259,16 @@ class _PreviewBudget:
             "more_columns": len(preview.columns) - len(columns),
         }
         cost = len(shown["text"]) + sum(len(cell) for row in shown["rows"] for cell in row)
-        if cost > self._left:
+        if not self.allows(cost):
             return {**shown, "columns": [], "rows": [], "text": "", "more_columns": 0}
-        self._left -= cost
         return shown
+
+    def allows(self, cost: int) -> bool:
+        """Take so many characters off, if there are as many left."""
+        if cost > self._left:
+            return False
+        self._left -= cost
+        return True
 
 
 def _with_keys(entries: Iterable[Json]) -> Iterator[Json]:

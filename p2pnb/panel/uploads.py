@@ -1,7 +1,8 @@
 """Files from the browser on their way into the room.
 
 They come in pieces into a folder of their own that only this user can enter, and go from there like any
-other file. The folder goes when the transfer ended, when the upload is given up, or with this process.
+other file. The folder goes when the transfer ended, when the upload is given up, or with this process. After
+a transfer that failed it stays for a while, so that it can be tried again without the browser.
 
 The browser is the user's own, but a page is a page: names stay below the folder, sizes are held to what
 was announced, and every number of things has a bound.
@@ -27,7 +28,8 @@ __all__ = ["Uploads"]
 FORGOTTEN_S: Final = 30 * 60.0  # a page that was closed in the middle of an upload never says so
 MAX_DEPTH: Final = 64
 MAX_COMPONENT_BYTES: Final = 255  # NAME_MAX of every file system in use
-_ENDED: Final = frozenset({"done", "failed", "cancelled", "declined"})
+_FAILED: Final = "failed"
+_ENDED: Final = frozenset({"done", _FAILED, "cancelled", "declined"})
 
 
 class _Upload:
@@ -85,6 +87,7 @@ class Uploads:
 
     def __init__(self) -> None:
         self._open: dict[int, _Upload] = {}
+        self._sent: list[_Cleaner] = []
 
     def begin(
         self,
@@ -120,7 +123,7 @@ class Uploads:
             there.write(file, offset, data)
 
     def end(self, upload: int, room: Room) -> Transfer:
-        """Send the files into `room`; their folder stays until that transfer ended."""
+        """Send the files into `room`; their folder stays until that transfer ended well or was given up."""
         there = self._get(upload)
         del self._open[upload]
         try:
@@ -128,8 +131,16 @@ class Uploads:
         except BaseException:
             there.folder.cleanup()
             raise
-        _Cleaner(there.folder, transfer, room)
+        self._sent = [cleaner for cleaner in self._sent if not cleaner.cleaned]
+        for cleaner in [cleaner for cleaner in self._sent if cleaner.failed][: -(MAX_UPLOADS - 1)]:
+            cleaner.clean()
+        self._sent.append(_Cleaner(there.folder, transfer, room))
         return transfer
+
+    def retried(self, failed: Transfer, transfer: Transfer) -> None:
+        """Say that what failed goes again as `transfer`; nothing happens if it was no upload."""
+        for cleaner in self._sent:
+            cleaner.follow(failed, transfer)
 
     def abort(self, upload: int) -> None:
         """Give an upload up; one that is not there is no error, for it may have ended meanwhile."""
@@ -142,11 +153,16 @@ class Uploads:
         for upload, there in list(self._open.items()):
             if now - there.touched > FORGOTTEN_S:
                 self.abort(upload)
+        for cleaner in self._sent:
+            cleaner.forget(now)
 
     def close(self) -> None:
-        """Give everything up that was not sent."""
+        """Give everything up that was not sent; what is under way goes on, and won't be tried again."""
         for upload in list(self._open):
             self.abort(upload)
+        for cleaner in self._sent:
+            cleaner.keep_failed = False
+            cleaner.look()
 
     def _get(self, upload: int) -> _Upload:
         there = self._open.get(upload)
@@ -159,22 +175,54 @@ class _Cleaner:
     """Removes an upload's folder when its transfer ended or its room closed; lives as long as it must."""
 
     def __init__(self, folder: tempfile.TemporaryDirectory[str], transfer: Transfer, room: Room) -> None:
+        self.keep_failed = True
+        self.cleaned = False
         self._folder = folder
         self._transfer = transfer
         self._room = room
+        self._failed_at: float | None = None
         self._lock = threading.Lock()
         self._ready = False  # the callbacks may run before both subscriptions stand
-        self._subscriptions = [room.on("transfer", self._look), room.on("state", self._look)]
+        self._subscriptions = [room.on("transfer", self.look), room.on("state", self.look)]
         self._ready = True
-        self._look()  # a small file may have gone before we listened
+        self.look()  # a small file may have gone before we listened
 
-    def _look(self, _event: object = None) -> None:
-        if self._transfer.state not in _ENDED and self._room.state != "closed":
+    @property
+    def failed(self) -> bool:
+        """True while the folder waits for another try."""
+        return not self.cleaned and self._transfer.state == _FAILED
+
+    def follow(self, failed: Transfer, transfer: Transfer) -> None:
+        """The files of `failed`, if these are they, are on their way again."""
+        with self._lock:
+            if self._transfer is not failed:
+                return
+            self._transfer, self._failed_at = transfer, None
+        self.look()
+
+    def forget(self, now: float) -> None:
+        """Remove what nobody tried again for long."""
+        if not self.failed:
             return
+        if self._failed_at is None:
+            self._failed_at = now
+        elif now - self._failed_at > FORGOTTEN_S:
+            self.clean()
+
+    def look(self, _event: object = None) -> None:
+        """See whether the folder is needed any more; from any thread."""
+        state = self._transfer.state
+        needed = state not in _ENDED or (state == _FAILED and self.keep_failed)
+        if not needed or self._room.state == "closed":
+            self.clean()
+
+    def clean(self) -> None:
+        """Remove the folder, once."""
         with self._lock:
             if not self._ready:
                 return
             self._ready = False
+        self.cleaned = True
         for unsubscribe in self._subscriptions:
             unsubscribe()
         # This may be the engine's thread, and a folder of ten thousand files takes a while.

@@ -41,6 +41,7 @@ SACK_DELAY_S: Final = 0.02
 PROBES: Final = 3  # unanswered, before the window collapses
 MAX_PROBE_S: Final = 2.0
 PACE_S: Final = 0.001
+INITIAL_RTO_S: Final = 1.0  # of the association's opening (RFC 9260 §16; aiortc has the 3 s of RFC 4960)
 _MASK: Final = 0xFFFF_FFFF
 _HALF: Final = 0x8000_0000
 _DATA, _SACK, _FORWARD_TSN, _INIT = 0, 3, 192, 1
@@ -73,7 +74,7 @@ _FIELDS: Final[dict[str, Any]] = {
     "_local_partial_reliability": bool, "_local_port": int, "_local_tsn": int, "_local_verification_tag": int,
     "_loop": asyncio.AbstractEventLoop, "_outbound_queue": deque, "_outbound_stream_seq": dict,
     "_reconfig_deferred": object, "_remote_port": (int, type(None)), "_remote_verification_tag": int,
-    "_sent_queue": deque,
+    "_rto": float, "_sent_queue": deque,
 }  # fmt: skip
 
 _classes: dict[type, type] = {}
@@ -101,6 +102,7 @@ class Tuned:
         _reconfig_deferred: object
         _remote_port: int
         _remote_verification_tag: int
+        _rto: float
         _abort: Callable[[], Any]
         _data_channel_receive: Callable[[int, int, bytes], Any]
         _reset_deferred_streams: Callable[[], Any]
@@ -129,6 +131,7 @@ class Tuned:
         self._tuned_told: Callable[[], None] | None = None
         self._advertised_rwnd = RECEIVE_WINDOW
         self._local_partial_reliability = False
+        self._rto = INITIAL_RTO_S
 
     # ── for the connection ──────────────────────────────────────────────────────────────────────────
     @property
