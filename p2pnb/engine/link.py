@@ -149,8 +149,8 @@ class _Path:
     filling: bool = False  # bulk waits for a worker, or for its turn
     expecting: tuple[int, int] | None = None  # DATA came: transfer and offset of the next record
 
-    @property
     def awaits_data(self) -> bool:
+        """Tell whether the next record is a transfer's bytes."""
         return self.expecting is not None
 
 
@@ -636,7 +636,7 @@ class Link:
                 if path.before_proof_bytes > MAX_BEFORE_PROOF_BYTES:
                     raise ProtocolError("too much sent before the proof")
                 self._path_proven(path, path.cipher.open_proof(message))
-            elif path.awaits_data:
+            elif path.awaits_data():
                 self.bulk.data_received(path, memoryview(message))
                 self.take_exchange_events()
                 if not self.exchange.has_frames:
@@ -647,7 +647,7 @@ class Link:
                 self.session.receive_frame(path.number, path.cipher.open(message), self.host.loop.time())
                 if problem := self._take_events():
                     raise ProtocolError(problem)
-                if path.awaits_data:
+                if path.awaits_data():
                     return  # the bytes come next, and nothing is to be said yet
         except ProtocolError as error:
             if path.up:

@@ -176,7 +176,7 @@ def _part(name: str, part: TransferPart) -> Json:
 
 def _paused(part: TransferPart) -> tuple[bool, bool]:
     """Tell whether we, and whether the peer, paused it."""
-    return bool(part.paused_here), bool(part.paused_there)
+    return bool(getattr(part, "paused_here", False)), bool(getattr(part, "paused_there", False))
 
 
 def _offer(offer: Offer, budget: _PreviewBudget) -> Json:
