@@ -283,7 +283,7 @@ class Tuned:
         ]
         if cumulative <= self._tuned_probed_seq or now - self._tuned_probed_at < 2 * window.srtt:
             duplicate_count = 0  # of our own probes
-        news = flight.acknowledged(cumulative, gaps, duplicate_count, now, window.srtt)
+        news = flight.acknowledged(cumulative, gaps, duplicate_count, now, window.srtt, window.min_rtt)
         if news is None:
             return
         self._tuned_peer_window = peer_window

@@ -148,11 +148,17 @@ class Flight:
         return None
 
     def acknowledged(
-        self, cumulative: int, gaps: Sequence[tuple[int, int]], duplicates: int, now: float, rtt: float
+        self,
+        cumulative: int,
+        gaps: Sequence[tuple[int, int]],
+        duplicates: int,
+        now: float,
+        rtt: float,
+        least_rtt: float = 0.0,
     ) -> Acknowledged | None:
         """Take a SACK: everything up to `cumulative` arrived, and the ranges of `gaps` (first, last) beyond it.
 
-        `rtt` is the smoothed round trip, 0 if unknown. Returns None if the SACK is older than one before, or
+        `rtt` is the smoothed round trip and `least_rtt` the lowest, 0 if unknown. Returns None if the SACK is older than one before, or
         speaks of what was never sent.
         """
         if cumulative < self._cumulative or cumulative >= self._next:
@@ -165,7 +171,7 @@ class Flight:
         for seq in range(self._cumulative + 1, cumulative + 1):
             piece = pop(seq)
             if piece.state != _ARRIVED:
-                newest = self._arrived(piece, newest, now, rtt)
+                newest = self._arrived(piece, newest, now, least_rtt)
                 result.acked += piece.size
         self._cumulative = cumulative
         if gaps:
@@ -174,7 +180,7 @@ class Flight:
                 for seq in range(first, last + 1):
                     found = get(seq)
                     if found is not None and found.state != _ARRIVED:
-                        newest = self._arrived(found, newest, now, rtt)
+                        newest = self._arrived(found, newest, now, least_rtt)
                         result.acked += found.size
         else:
             self._gaps = []
@@ -230,13 +236,13 @@ class Flight:
                 index += 1
         return news
 
-    def _arrived(self, piece: Piece, newest: Piece | None, now: float, rtt: float) -> Piece | None:
+    def _arrived(self, piece: Piece, newest: Piece | None, now: float, least_rtt: float) -> Piece | None:
         if piece.state == _UNDER_WAY:
             self.in_flight -= piece.size
         piece.state = _ARRIVED
         self.outstanding -= piece.counted
         self.delivered += piece.size
-        if piece.times > 1 and now - piece.sent_at < 0.8 * rtt:
+        if piece.times > 1 and now - piece.sent_at < 0.8 * least_rtt:
             return newest  # too soon for what was sent again: the first sending did arrive, but late
         self._highest = max(self._highest, piece.order)
         return piece if newest is None or piece.order > newest.order else newest

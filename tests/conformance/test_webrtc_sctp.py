@@ -146,6 +146,34 @@ def test_lost_retransmission_is_found_without_a_timer() -> None:
     assert _lost(flight) == [3]
 
 
+def test_probe_is_not_lost_by_what_was_sent_before_it() -> None:
+    flight = _flight(10)
+    oldest = flight.oldest()
+    assert oldest is not None and oldest.seq == 0
+    flight.sent(oldest, 0.5)
+    assert flight.acknowledged(-1, [(1, 9)], 0, 0.51, 0.1) is not None
+    assert _lost(flight) == []
+
+
+def test_answered_probe_shows_all_that_was_lost_before_it() -> None:
+    """Else the end of a message would be repaired one packet per timer; the smoothed round trip may be far too long."""
+    flight = _flight(10)
+    oldest = flight.oldest()
+    assert oldest is not None
+    flight.sent(oldest, 0.5)
+    assert flight.acknowledged(0, [], 0, 0.502, 0.1, 0.001) is not None
+    assert _lost(flight) == list(range(1, 10))
+
+
+def test_acknowledgement_too_soon_for_the_probe_shows_nothing() -> None:
+    flight = _flight(10)
+    oldest = flight.oldest()
+    assert oldest is not None
+    flight.sent(oldest, 0.05)
+    assert flight.acknowledged(0, [], 0, 0.055, 0.1, 0.1) is not None
+    assert _lost(flight) == []
+
+
 def test_packets_seen_to_overtake_one_another_widen_what_counts_as_order() -> None:
     flight = _flight(20)
     flight.acknowledged(2, [(4, 6)], 5, 0.02, 0.1)
@@ -233,7 +261,7 @@ class Line:
                 self._arrived.remove(self._cumulative)
         beyond = [(number, number) for number in sorted(self._arrived) if number > self._cumulative]
         flight, window = self.flight, self.window
-        news = flight.acknowledged(self._cumulative, beyond, 0, self.now, window.srtt)
+        news = flight.acknowledged(self._cumulative, beyond, 0, self.now, window.srtt, window.min_rtt)
         if news is not None and (news.acked or news.lost):
             window.acknowledged(
                 self.now, news.acked, news.lost, news.rtt, news.rate, news.sent_delivered, flight.delivered,
@@ -289,6 +317,28 @@ def test_line_that_loses_half_is_not_flooded() -> None:
     sent = line.flight._order
     line.run(3)
     assert (line.flight._order - sent) * PACKET / 3 <= 1e6
+
+
+@pytest.mark.parametrize(
+    ("loss", "rtt", "brakes"), [(0.01, 0.1, False), (0.1, 0.05, False), (0.1, 0.1, True), (0.3, 0.05, True)]
+)
+def test_losses_with_a_longer_round_trip_brake_and_losses_at_random_do_not(
+    loss: float, rtt: float, brakes: bool
+) -> None:
+    line = Line(1e6, 0.05)
+    line.run(3)
+    window, before = line.window, line.window.cwnd
+    delivered = line.flight.delivered
+    for number in range(12):  # rounds
+        window.acknowledged(
+            line.now + number * rtt, int((1 - loss) * 50_000), int(loss * 50_000), rtt, 1e6, delivered,
+            delivered + 50_000, False, 40_000,
+        )  # fmt: skip
+        delivered += 50_000
+        if window.cwnd < 0.9 * before:
+            assert brakes
+            return
+    assert not brakes
 
 
 def test_collapse_leaves_four_packets() -> None:
@@ -448,6 +498,7 @@ async def test_garbage_from_the_peer_ends_nothing_but_at_most_the_connection(
         attacker._tuned_write(attacker._tuned_packet(chunk + bytes(-len(chunk) & 3)))
     near.send(b"the end")
     await heard.until(lambda: heard.lost or b"the end" in heard.messages, "still there, or told")
+    assert "Traceback" not in caplog.text, "it was seen to be garbage, rather than stumbled over"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     await closed(near, far)
 

@@ -150,7 +150,7 @@ def test_two_owners_of_one_name_are_told_apart_and_own_shares_keep_the_plain_nam
     ada.unshare("prices")
     until(lambda: "prices" not in carl.shares)
     assert carl.shares["prices (Ben)"] is second, "a name never comes to mean somebody else's"
-    with pytest.raises(KeyError, match="did you mean 'prices \\(Ben\\)'"):
+    with pytest.raises(KeyError, match=r"did you mean 'prices \(Ben\)'"):
         carl.shares["prices"]
 
 
@@ -356,7 +356,7 @@ def test_taking_back_during_a_fetch_is_told_to_both(meeting: Meeting, hub: Hosti
     ada.unshare("data")
     until(lambda: not sharing(ada)._versions and not sharing(ada)._answers)
     stall.release()
-    with pytest.raises(TransferError, match="stopped sharing 'data'|cancelled"):
+    with pytest.raises(TransferError, match=r"stopped sharing 'data'|cancelled"):
         transfer.result(WAIT_S)
     idle(ada, ben)
     still_lives(ada, ben)
@@ -536,7 +536,7 @@ def test_a_fetch_that_takes_too_long_is_given_up_on_both_sides(meeting: Meeting,
     ada.share("data", some_bytes())
     share = shown(ben, "data")
     stall = Stall(hub, ada)
-    with pytest.raises(WaitTimeoutError, match="not fetched within 0.5 s"):
+    with pytest.raises(WaitTimeoutError, match=r"not fetched within 0\.5 s"):
         share.fetch(timeout=0.5)
     until(lambda: ben.transfers[-1].state == "cancelled")
     stall.release()

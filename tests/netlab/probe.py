@@ -2,7 +2,7 @@
 
 echo ADDRESS             answers UDP datagrams until it is killed
 sink ADDRESS SECONDS     TCP: bytes per second of one connection, in the time after its first 0.3 s
-pings ADDRESS COUNT GAP  UDP: round trips in ms, null for each one that was not answered within 0.2 s
+pings ADDRESS COUNT GAP  UDP: round trips in ms, null for each one that was not answered within 0.3 s
 flood ADDRESS COUNT SIZE UDP: sends so many datagrams, in bursts that leave the device's queue room
 pour ADDRESS SECONDS     TCP: sends for so long
 """
@@ -29,7 +29,7 @@ def echo(address: str) -> None:
 def pings(address: str, count: int, gap_s: float) -> list[float | None]:
     trips: list[float | None] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
-        mine.settimeout(0.2)
+        mine.settimeout(0.3)
         for number in range(count):
             began = time.perf_counter()
             mine.sendto(number.to_bytes(4), (address, PORT))

@@ -39,6 +39,8 @@ class Sending:
     content: bytes
     sent: RangeSet = field(default_factory=RangeSet)
     state: str = "offered"
+    paused: bool = False  # by us
+    paused_there: bool = False
 
 
 @dataclass
@@ -48,6 +50,10 @@ class Receiving:
     offer: Offer
     buffer: bytearray
     state: str = "offered"
+    paused: bool = False  # by us
+    paused_there: bool = False
+    on_request: bool = False
+    written: RangeSet = field(default_factory=RangeSet)
 
 
 @dataclass
@@ -85,6 +91,7 @@ class Peer:
         self.receiving: dict[int, Receiving] = {}
         self.pieces: deque[ex.PieceArrived] = deque()  # not yet written
         self.doubts = 0
+        self.preferences: list[int | None] = []
 
     # ── what the user does ──────────────────────────────────────────────────────────────────────────
     def say(self, now: float) -> None:
@@ -113,14 +120,16 @@ class Peer:
         )
         self.flush(now)
 
-    def accept(self, number: int, now: float) -> None:
+    def accept(self, number: int, now: float, *, on_request: bool = False) -> None:
         receiving = self.receiving[number]
         receiving.state = "moving"
         offer = receiving.offer
         receiving.buffer[: len(offer.head)] = offer.head
+        receiving.written.add(0, len(offer.head))
         if offer.content:
             receiving.buffer[offer.head_bytes :] = offer.content
-        self.exchange.accept(number)
+        receiving.on_request = on_request and len(offer.head) + len(offer.content) < offer.size_bytes
+        self.exchange.accept(number, on_request=on_request)
         if offer.head or not offer.head_bytes:
             self.exchange.open_window(number)
         self.take_events(now)
@@ -134,11 +143,42 @@ class Peer:
             if receiving.state != "moving":
                 continue
             receiving.buffer[piece.offset : piece.offset + len(piece.data)] = piece.data
+            receiving.written.add(piece.offset, piece.offset + len(piece.data))
             self.exchange.landed(piece.transfer, piece.offset, piece.offset + len(piece.data))
             if self.exchange.landed_bytes(piece.transfer) >= receiving.offer.head_bytes:
                 self.exchange.open_window(piece.transfer)
+            if receiving.on_request and receiving.written.total == receiving.offer.size_bytes:
+                assert bytes(receiving.buffer) == content_of(receiving.offer.name, receiving.offer.size_bytes)
+                receiving.state = "done"
+                self.exchange.completed(piece.transfer)
         self.take_events(now)
         self.flush(now)
+
+    def want(self, number: int, ranges: list[tuple[int, int]], now: float) -> None:
+        """Ask for bytes of a transfer taken on request; some of them may be here already."""
+        receiving = self.receiving[number]
+        if receiving.on_request and receiving.state == "moving":
+            size, head = receiving.offer.size_bytes, len(receiving.offer.head)
+            fitting = [(max(head, start), min(end, size)) for start, end in ranges]
+            self.exchange.want(number, [(start, end) for start, end in fitting if start < end])
+            self.flush(now)
+
+    def want_missing(self, number: int, now: float) -> None:
+        receiving = self.receiving[number]
+        self.want(number, receiving.written.missing(0, receiving.offer.size_bytes), now)
+
+    def pause(self, number: int, outgoing: bool, paused: bool, now: float) -> None:
+        transfer: Sending | Receiving = self.sending[number] if outgoing else self.receiving[number]
+        if transfer.state in ("offered", "moving"):
+            transfer.paused = paused
+            self.exchange.pause(number, outgoing=outgoing, paused=paused)
+            self.flush(now)
+
+    def resume_all(self, now: float) -> None:
+        for number in self.sending:
+            self.pause(number, True, False, now)
+        for number in self.receiving:
+            self.pause(number, False, False, now)
 
     def cancel(self, number: int, outgoing: bool, now: float) -> None:
         if outgoing:
@@ -163,6 +203,7 @@ class Peer:
                 return sent
             sending = self.sending[chunk.transfer]
             assert sending.state == "moving"
+            assert not sending.paused and not sending.paused_there, "nothing is sent while it is paused"
             sending.sent.add(chunk.offset, chunk.offset + chunk.length)
             data = sending.content[chunk.offset : chunk.offset + chunk.length]
             self._put(end, se.chunk_header(chunk.transfer, chunk.offset) + data)
@@ -245,6 +286,8 @@ class Peer:
                 case se.PathDoubted(path=path):
                     self.doubts += 1
                     self.exchange.path_lost(path)
+                case se.PreferenceChanged(path=path):
+                    self.preferences.append(path)
             self._take_exchange_events()
         self._take_exchange_events()
 
@@ -280,6 +323,10 @@ class Peer:
                     self.sending[number].state = "cancelled by the receiver"
                 case ex.CancelledByPeer(transfer=number):
                     self.receiving[number].state = "cancelled by the sender"
+                case ex.PauseChanged(transfer=number, outgoing=True, paused=paused):
+                    self.sending[number].paused_there = paused
+                case ex.PauseChanged(transfer=number, paused=paused):
+                    self.receiving[number].paused_there = paused
 
 
 class Line:
@@ -342,10 +389,13 @@ class Line:
                 for name in ("a", "b"):
                     self.deliver(wire, name, 10_000)
             for peer in (self.a, self.b):
+                peer.resume_all(self.now)
                 for number, receiving in peer.receiving.items():
                     if receiving.state == "offered":
                         peer.accept(number, self.now)
                 peer.write_pieces(10_000, self.now)
+                for number in peer.receiving:
+                    peer.want_missing(number, self.now)
                 if peer.session.preferred is not None:
                     peer.send_bulk(peer.session.preferred, 100, self.now)
             self.advance(0.05)
@@ -379,7 +429,8 @@ class Line:
                 assert sending.sent.total <= out.credit, "never more sent than the credit allows"
                 held = other.receiving.get(number)
                 landed = other.exchange.landed_bytes(number)
-                if held is not None and held.state == "moving" and number in other.exchange._incoming:
+                waiting = held is not None and held.state == "moving" and number in other.exchange._incoming
+                if held is not None and waiting and not held.on_request:  # what is asked for again counts as not landed
                     assert out.acked.total <= landed, "acknowledged is only what landed"
 
     def check_settled(self) -> None:

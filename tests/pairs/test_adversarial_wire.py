@@ -58,6 +58,34 @@ class AdversarialWire(RuleBasedStateMachine):
         if running:
             peer.cancel(running[pick % len(running)], outgoing, self.line.now)
 
+    @rule(name=END)
+    def accept_on_request(self, name: str) -> None:
+        peer = self.line.peer(name)
+        for number, receiving in peer.receiving.items():
+            if receiving.state == "offered":
+                peer.accept(number, self.line.now, on_request=True)
+                return
+
+    @rule(name=END, pick=PICK, start=PICK, length=st.integers(1, 4000), all_missing=st.booleans())
+    def want(self, name: str, pick: int, start: int, length: int, all_missing: bool) -> None:
+        """Bytes are asked for in any order, some of them again."""
+        peer = self.line.peer(name)
+        asking = [number for number, receiving in peer.receiving.items() if receiving.on_request]
+        if asking:
+            number = asking[pick % len(asking)]
+            start %= max(1, peer.receiving[number].offer.size_bytes)
+            if all_missing:
+                peer.want_missing(number, self.line.now)
+            else:
+                peer.want(number, [(start, start + length)], self.line.now)
+
+    @rule(name=END, pick=PICK, outgoing=st.booleans(), paused=st.booleans())
+    def pause(self, name: str, pick: int, outgoing: bool, paused: bool) -> None:
+        peer = self.line.peer(name)
+        transfers: dict[int, Any] = peer.sending if outgoing else peer.receiving
+        if transfers:
+            peer.pause(sorted(transfers)[pick % len(transfers)], outgoing, paused, self.line.now)
+
     @rule(name=END, pick=PICK, count=st.integers(1, 20))
     def send_bulk(self, name: str, pick: int, count: int) -> None:
         """Chunks may take any path, not just the preferred one."""

@@ -7,6 +7,7 @@ import { Icon } from "./Icon.tsx";
 import { OfferList } from "./OfferList.tsx";
 import { Preview } from "./Preview.tsx";
 import { Section } from "./Section.tsx";
+import { ShareList } from "./ShareList.tsx";
 import { TransferRow } from "./TransferRow.tsx";
 
 export function DataTab({ model }: { readonly model: PanelModel }) {
@@ -19,6 +20,7 @@ export function DataTab({ model }: { readonly model: PanelModel }) {
   return (
     <>
       <OfferList model={model} offers={offers} />
+      <ShareList model={model} />
       <Section title={text.objects}>
         {objects.length === 0 ? (
           <p class="p2pnb-empty">{text.objectsNone}</p>

@@ -1,7 +1,6 @@
-import { useSignal } from "@preact/signals";
 import type { PanelModel } from "../models/panel.ts";
-import type { RoomState } from "../ports/protocol.ts";
 import { text } from "../text.ts";
+import { ConfirmButton } from "./ConfirmButton.tsx";
 import { Icon } from "./Icon.tsx";
 
 /** Which room this is, who I am in it, and how it stands. */
@@ -20,41 +19,19 @@ export function Header({ model }: { readonly model: PanelModel }) {
           </span>
           {room.locked && <Icon name="lock" />}
           <bdi class="p2pnb-me p2pnb-hint p2pnb-clip">{text.me(room.name)}</bdi>
-          {room.state !== "closed" && <LeaveButton model={model} room={room} />}
+          {room.state !== "closed" && (
+            <ConfirmButton
+              key={room.id} // the room that was asked about
+              icon="leave"
+              label={text.leave}
+              ask={text.leaveAsk}
+              yes={text.leaveYes}
+              no={text.leaveNo}
+              onConfirm={() => void model.run("leave", {})}
+            />
+          )}
         </>
       )}
     </header>
-  );
-}
-
-function LeaveButton({ model, room }: { readonly model: PanelModel; readonly room: RoomState }) {
-  const asking = useSignal<string | null>(null); // the room that was asked about
-  if (asking.value !== room.id) {
-    return (
-      <button type="button" class="p2pnb-button p2pnb-quiet" onClick={() => (asking.value = room.id)}>
-        <Icon name="leave" />
-        {text.leave}
-      </button>
-    );
-  }
-  const answer = (yes: boolean): void => {
-    asking.value = null;
-    if (yes) void model.run("leave", {});
-  };
-  return (
-    <span
-      class="p2pnb-row p2pnb-confirm"
-      role="group"
-      aria-label={text.leaveAsk}
-      onKeyDown={(event) => event.key === "Escape" && answer(false)}
-    >
-      <span class="p2pnb-hint">{text.leaveAsk}</span>
-      <button type="button" class="p2pnb-button p2pnb-danger" onClick={() => answer(true)}>
-        {text.leaveYes}
-      </button>
-      <button type="button" class="p2pnb-button" ref={(button) => button?.focus()} onClick={() => answer(false)}>
-        {text.leaveNo}
-      </button>
-    </span>
   );
 }

@@ -1,7 +1,7 @@
 import { useId } from "preact/hooks";
 import type { PanelModel } from "../models/panel.ts";
 import { roundTripText } from "../models/units.ts";
-import type { PeerKind, PeerState } from "../ports/protocol.ts";
+import type { PathKind, PeerKind, PeerState } from "../ports/protocol.ts";
 import { text } from "../text.ts";
 import { Icon, type IconName } from "./Icon.tsx";
 import { initial } from "./PeerList.tsx";
@@ -30,11 +30,13 @@ export function PeerRow({ model, peer }: { readonly model: PanelModel; readonly 
 
 function Connection({ peer }: { readonly peer: PeerState }) {
   const { path, rtt, state } = peer;
+  const detail = path === null ? "" : pathDetail(peer, path);
   return (
     <span class="p2pnb-connection">
       {state === "here" && path !== null ? (
-        <span class={`p2pnb-badge p2pnb-path-${path}`} title={text.pathHint[path]}>
-          {text.path[path]}
+        <span class={`p2pnb-badge p2pnb-path-${path}`} title={detail}>
+          <bdi>{path === "webrtc" ? text.pathBadge(text.path[path], peer.engine, peer.lanes[path] ?? 1) : text.path[path]}</bdi>
+          <span class="p2pnb-sr">{detail}</span>
         </span>
       ) : (
         <span class="p2pnb-badge">{text.peerState[state]}</span>
@@ -47,6 +49,19 @@ function Connection({ peer }: { readonly peer: PeerState }) {
       )}
     </span>
   );
+}
+
+/** What the badge has no room for; `path` carries now. */
+function pathDetail(peer: PeerState, path: PathKind): string {
+  const others = peer.paths.filter((other) => other !== path);
+  return [
+    text.pathHint[path],
+    text.lanes(peer.lanes[path] ?? 1),
+    path === "webrtc" && peer.engine !== "" ? text.engine(peer.engine) : "",
+    others.length > 0 ? text.alsoStands(others.map((other) => text.path[other as PathKind] ?? other).join(", ")) : "",
+  ]
+    .filter(Boolean)
+    .join("; ");
 }
 
 function Verification({ model, peer }: { readonly model: PanelModel; readonly peer: PeerState }) {

@@ -7,8 +7,7 @@ import { Icon } from "./Icon.tsx";
 import { ProgressBar } from "./ProgressBar.tsx";
 
 export function TransferRow({ model, transfer }: { readonly model: PanelModel; readonly transfer: TransferState }) {
-  const { id, name, state, direction, parts } = transfer;
-  const going = state === "moving" || state === "offered";
+  const { name, state, direction, parts } = transfer;
   const names = parts.map((part) => part.name).join(", ");
   return (
     <li class={`p2pnb-item p2pnb-transfer p2pnb-transfer-${state}`}>
@@ -20,8 +19,10 @@ export function TransferRow({ model, transfer }: { readonly model: PanelModel; r
             <bdi>{direction === "out" ? text.toNames(names) : text.from(names)}</bdi>
           </span>
         </span>
-        {going && <ProgressBar name={name} value={transfer.progress} />}
-        <span class="p2pnb-hint">{facts(transfer)}</span>
+        {isGoing(transfer) && <ProgressBar name={name} value={transfer.progress} paused={state === "paused"} />}
+        <span class="p2pnb-hint p2pnb-facts">
+          <bdi>{facts(transfer)}</bdi>
+        </span>
         {transfer.error !== "" && (
           <span class="p2pnb-failed" dir="auto">
             {transfer.error}
@@ -29,25 +30,75 @@ export function TransferRow({ model, transfer }: { readonly model: PanelModel; r
         )}
         {parts.length > 1 && <Parts parts={parts} />}
       </span>
-      {going && (
-        <button
-          type="button"
-          class="p2pnb-button p2pnb-quiet p2pnb-compact"
-          aria-label={text.cancelOf(name)}
-          title={text.cancel}
-          onClick={() => void model.run("cancel", { transfer: id })}
-        >
-          <Icon name="cross" />
-        </button>
-      )}
+      <Actions model={model} transfer={transfer} />
     </li>
   );
 }
 
-function facts({ state, size_bytes, progress, rate, eta }: TransferState): string {
-  if (state !== "moving") return `${sizeText(size_bytes)} · ${text.transferState[state]}`;
+/** It has not ended. */
+export function isGoing({ state }: TransferState): boolean {
+  return state === "moving" || state === "offered" || state === "paused";
+}
+
+function Actions({ model, transfer }: { readonly model: PanelModel; readonly transfer: TransferState }) {
+  const { id, name, paused_here, retry } = transfer;
+  if (retry) {
+    return (
+      <button
+        type="button"
+        class="p2pnb-button"
+        aria-label={text.tryAgainOf(name)}
+        title={text.tryAgainHint}
+        onClick={() => void model.run("retry", { transfer: id })}
+      >
+        <Icon name="again" />
+        {text.tryAgain}
+      </button>
+    );
+  }
+  if (!isGoing(transfer)) return null;
+  return (
+    <span class="p2pnb-row p2pnb-steer">
+      <button
+        type="button"
+        class="p2pnb-button p2pnb-quiet p2pnb-compact"
+        aria-label={paused_here ? text.resumeOf(name) : text.pauseOf(name)}
+        title={paused_here ? text.resume : text.pause}
+        onClick={() => void model.run(paused_here ? "resume" : "pause", { transfer: id })}
+      >
+        <Icon name={paused_here ? "resume" : "pause"} />
+      </button>
+      <button
+        type="button"
+        class="p2pnb-button p2pnb-quiet p2pnb-compact"
+        aria-label={text.cancelOf(name)}
+        title={text.cancel}
+        onClick={() => void model.run("cancel", { transfer: id })}
+      >
+        <Icon name="cross" />
+      </button>
+    </span>
+  );
+}
+
+function facts(transfer: TransferState): string {
+  const { state, size_bytes, progress, rate, eta, parts } = transfer;
+  const here = Math.max(0, ...parts.map((part) => part.resumed_bytes));
+  const resumed = here > 0 ? text.resumed(sizeText(here)) : "";
   const moved = `${sizeText(size_bytes * progress)} / ${sizeText(size_bytes)}`;
-  return [moved, rate > 0 ? rateText(rate) : "", eta === null ? "" : text.left(spanText(eta))].filter(Boolean).join(" · ");
+  const shown =
+    state === "moving"
+      ? [moved, rate > 0 ? rateText(rate) : "", eta === null ? "" : text.left(spanText(eta)), resumed]
+      : state === "paused"
+        ? [moved, text.pausedBy(pausers(parts)), resumed]
+        : [sizeText(size_bytes), text.transferState[state], resumed];
+  return shown.filter(Boolean).join(" · ");
+}
+
+/** Who would have to resume it. */
+function pausers(parts: readonly TransferPartState[]): string[] {
+  const others = parts.filter((part) => part.paused_there).map((part) => part.name);
+  return parts.some((part) => part.paused_here) ? [text.you, ...others] : others;
 }
 
 function Parts({ parts }: { readonly parts: readonly TransferPartState[] }) {
@@ -55,14 +106,17 @@ function Parts({ parts }: { readonly parts: readonly TransferPartState[] }) {
     <ul class="p2pnb-parts">
       {parts.map((part) => (
         <li key={part.name} class={`p2pnb-transfer-${part.state}`} title={part.error}>
-          <bdi>{part.name}</bdi>{" "}
-          <span class="p2pnb-hint">
-            {part.state === "moving" ? `${Math.floor(part.progress * 100)} %` : text.transferState[part.state]}
-          </span>
+          <bdi>{part.name}</bdi> <span class="p2pnb-hint">{partText(part)}</span>
         </li>
       ))}
     </ul>
   );
+}
+
+function partText(part: TransferPartState): string {
+  const share = `${Math.floor(part.progress * 100)} %`;
+  if (part.state === "moving") return share;
+  return part.state === "paused" ? `${share}, ${text.pausedBy(pausers([part]))}` : text.transferState[part.state];
 }
 
 /** A file on its way from this browser to the kernel; after that it is a transfer. */

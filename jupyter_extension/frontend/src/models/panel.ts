@@ -7,6 +7,7 @@ import { ChatModel } from "./chat.ts";
 import { CommandQueue, SYNC_MS } from "./commands.ts";
 import { LobbyModel } from "./lobby.ts";
 import { RoomModel } from "./room.ts";
+import { SharesModel } from "./shares.ts";
 import { UploadsModel } from "./uploads.ts";
 
 export class PanelModel {
@@ -14,6 +15,7 @@ export class PanelModel {
   readonly lobby: LobbyModel;
   readonly chat: ChatModel;
   readonly uploads: UploadsModel;
+  readonly shares: SharesModel;
   /** The last thing that went wrong and is shown nowhere else. */
   readonly problem = signal("");
   readonly ready: ReadonlySignal<boolean> = computed(() => this.room.seq.value !== null);
@@ -38,6 +40,7 @@ export class PanelModel {
     this.lobby = new LobbyModel(this.#commands);
     this.chat = new ChatModel(this.#commands);
     this.uploads = new UploadsModel(this.#commands, port);
+    this.shares = new SharesModel(this.#commands, this.room);
     this.#unlisten = port.listen((message) => this.#receive(message));
     this.#timer = setInterval(() => this.#sync(), SYNC_MS);
   }
@@ -66,6 +69,7 @@ export class PanelModel {
   dispose(): void {
     clearInterval(this.#timer);
     this.#unlisten();
+    this.shares.dispose();
     this.#commands.dispose(text.panelClosed);
   }
 

@@ -11,6 +11,7 @@ import {
   type PanelState,
   type PeerState,
   type RoomState,
+  type ShareState,
   type InviteState,
   type TransferState,
 } from "../ports/protocol.ts";
@@ -22,6 +23,7 @@ export class RoomModel {
   readonly messages = signal<readonly MessageState[]>([]);
   readonly transfers = signal<readonly TransferState[]>([]);
   readonly offers = signal<readonly OfferState[]>([]);
+  readonly shares = signal<readonly ShareState[]>([]);
   readonly items = signal<readonly ItemState[]>([]);
   readonly notices = signal<readonly NoticeState[]>([]);
 
@@ -64,6 +66,7 @@ export class RoomModel {
       if (changes.messages) this.messages.value = changes.messages;
       if (changes.transfers) this.transfers.value = changes.transfers;
       if (changes.offers) this.offers.value = changes.offers;
+      if (changes.shares) this.shares.value = changes.shares;
       if (changes.items) this.items.value = changes.items;
       if (changes.notices) this.notices.value = changes.notices;
       this.seq.value = seq;

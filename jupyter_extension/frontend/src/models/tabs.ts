@@ -38,12 +38,15 @@ export class TabsModel {
 
   /** Count what was not known before; what a panel finds when it opens is not news. */
   #count(): void {
-    const { messages, items, offers, seq } = this.#room;
+    const { messages, items, offers, shares, seq } = this.#room;
     if (seq.value === null) return;
     const entries = new Map<string, Tab | null>();
     for (const message of messages.value) entries.set(`message ${message.key}`, message.mine ? null : "chat");
     for (const item of items.value) entries.set(`item ${item.key}`, tabOf(item));
     for (const offer of offers.value) entries.set(`offer ${offer.id}`, tabOf(offer));
+    for (const share of shares.value) {
+      entries.set(`share ${share.owner} ${share.key} ${share.version}`, share.mine ? null : "data");
+    }
     for (const [key, tab] of entries) {
       if (this.#known === null || this.#known.has(key)) continue;
       if (tab === null || tab === "room" || tab === this.active.peek()) continue;

@@ -13,7 +13,7 @@ export type PeerPhase = "connecting" | "here" | "away" | "gone";
 export type PeerKind = "kernel" | "script" | "browser";
 export type PathKind = "relay" | "webrtc" | "tcp";
 export type ItemKind = "object" | "file" | "folder";
-export type TransferPhase = "offered" | "moving" | "done" | "failed" | "cancelled" | "declined";
+export type TransferPhase = "offered" | "moving" | "paused" | "done" | "failed" | "cancelled" | "declined";
 
 export interface RoomState {
   readonly id: string;
@@ -45,6 +45,10 @@ export interface PeerState {
   readonly state: PeerPhase;
   readonly path: PathKind | null;
   readonly paths: readonly string[];
+  /** How many parallel connections stand, by transport. */
+  readonly lanes: Readonly<Record<string, number>>;
+  /** What is behind the WebRTC paths; empty without any. */
+  readonly engine: string;
   /** Seconds. */
   readonly rtt: number | null;
   readonly words: readonly string[];
@@ -68,6 +72,10 @@ export interface TransferPartState {
   readonly name: string;
   readonly state: TransferPhase;
   readonly progress: number;
+  readonly paused_here: boolean;
+  readonly paused_there: boolean;
+  /** What the receiver had from an earlier try. */
+  readonly resumed_bytes: number;
   readonly error: string;
 }
 
@@ -84,6 +92,10 @@ export interface TransferState {
   readonly rate: number;
   /** Seconds. */
   readonly eta: number | null;
+  /** I paused it (the other side may have, too). */
+  readonly paused_here: boolean;
+  /** It failed, and its files can be sent again. */
+  readonly retry: boolean;
   readonly parts: readonly TransferPartState[];
   readonly error: string;
 }
@@ -113,6 +125,29 @@ export interface OfferState {
   readonly preview: PreviewState;
 }
 
+export interface ShareState {
+  /** Name in `room.shares`, unique at any moment. */
+  readonly key: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly mine: boolean;
+  readonly version: number;
+  /** An older version was fetched here. */
+  readonly newer: boolean;
+  readonly type: string;
+  readonly size_bytes: number;
+  readonly time: number;
+  /** Some of its columns and rows can be fetched alone. */
+  readonly sliceable: boolean;
+  /** Names of those who have all of the newest version. */
+  readonly holders: readonly string[];
+  readonly preview: PreviewState;
+  /** Names of the columns that can be chosen: the first ones, at most MAX_PART_COLUMNS. */
+  readonly columns: readonly string[];
+  /** The Python that finds what was fetched, to be written behind `RoomState.expression`. */
+  readonly code: string;
+}
+
 export interface ItemState {
   readonly key: string;
   readonly name: string;
@@ -140,6 +175,7 @@ export interface PanelState {
   readonly messages: readonly MessageState[];
   readonly transfers: readonly TransferState[];
   readonly offers: readonly OfferState[];
+  readonly shares: readonly ShareState[];
   readonly items: readonly ItemState[];
   readonly notices: readonly NoticeState[];
 }
@@ -175,6 +211,9 @@ export type Incoming =
 /** Peer ids, or null for everybody. */
 export type Recipients = readonly string[] | null;
 
+/** Rows [first, end) as Python counts them; null: to the last. */
+export type Rows = readonly [first: number, end: number | null];
+
 /** Every command: what it takes and what its ack brings. */
 export interface Commands {
   snapshot: { args: object; value: null };
@@ -190,6 +229,21 @@ export interface Commands {
   accept: { args: { readonly offer: string }; value: null };
   decline: { args: { readonly offer: string }; value: null };
   cancel: { args: { readonly transfer: string }; value: null };
+  pause: { args: { readonly transfer: string }; value: null };
+  resume: { args: { readonly transfer: string }; value: null };
+  /** Sends files again to those who failed to get them. */
+  retry: { args: { readonly transfer: string }; value: { readonly transfer: string } };
+  /** `owner` is who was on the screen: a key may pass to somebody else's share. Null: all columns, all rows. */
+  fetch_share: {
+    args: {
+      readonly share: string;
+      readonly owner: string;
+      readonly columns: readonly string[] | null;
+      readonly rows: Rows | null;
+    };
+    value: { readonly transfer: string };
+  };
+  unshare: { args: { readonly share: string }; value: null };
   verify: { args: { readonly peer: string; readonly value: boolean }; value: null };
   /** Several files are one transfer: a folder if they share their first path component. */
   upload_begin: {
@@ -211,3 +265,4 @@ export type Outgoing = { readonly id: number; readonly cmd: CommandName } & Read
 
 export const MAX_PIECE_BYTES = 1024 * 1024;
 export const MAX_UPLOAD_FILES = 10_000;
+export const MAX_PART_COLUMNS = 50;
