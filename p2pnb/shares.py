@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from p2pnb.engine.sharing import Shared, Sharing
-from p2pnb.errors import PeerGoneError, UsageError, WaitTimeoutError
+from p2pnb.errors import PeerGoneError, RoomClosedError, UsageError, WaitTimeoutError
 from p2pnb.files.sizes import human_size
 from p2pnb.protocol.wire import MAX_ITEM_NAME_CHARS, Preview
 
@@ -285,7 +285,10 @@ class Shares(Mapping[str, Share]):
         return key
 
     def _holders(self, shared: Shared) -> tuple[str, ...]:
-        sharing = self._sharing()
+        try:
+            sharing = self._sharing()
+        except RoomClosedError:
+            return ()
         return tuple(self._on_engine(lambda: sharing.holders(shared)))
 
     def _on_engine(self, function: Callable[[], Any]) -> Any:

@@ -1,7 +1,8 @@
 """Buffers between the network and the disk, shared by all transfers of a room.
 
-They bound the memory of received files: when too many wait for the disk, the connections that bring more are not
-read until some are written, and the senders wait in turn.
+They bound the memory of received files. Credit keeps senders back before the buffers are used up, so that a slow disk
+never delays chat on the same connection; where it did not (many transfers began at once), the connections that bring
+more are not read until some are written.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from p2pnb.protocol.wire import CHUNK_BYTES_TCP
 
 __all__ = ["Pausable", "WriteBuffers"]
 
-MOST: Final = 32  # 16 MiB wait for the disk at most, and one more for each connection that was being read
+MOST: Final = 72  # 36 MiB: one window of credit and a bit; only a disk slower than the line uses them
 
 
 class Pausable(Protocol):

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from p2pnb.errors import SourceChangedError
-from p2pnb.protocol.swarm import Descriptor, Manifest, Serving, block_hash
+from p2pnb.protocol.manifest import Descriptor, Manifest, block_hash
+from p2pnb.protocol.serving import Serving
 from p2pnb.protocol.wire import HASH_BYTES, Preview
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Holding:
     root: bytes
     content: Content
     serving: Serving
-    outgoing: dict[bytes, Outgoing] = field(default_factory=dict)  # by peer
+    outgoing: dict[tuple[bytes, int], Outgoing] = field(default_factory=dict)  # by peer and its request
 
     @property
     def alive(self) -> bool:

@@ -41,7 +41,7 @@ from p2pnb.paths import webrtc
 from p2pnb.paths.tcp import TcpListener
 from p2pnb.protocol.handshake import GuessBudget, HandshakeFailed
 from p2pnb.protocol.hub import IceServer, Welcome
-from p2pnb.protocol.wire import MAX_NAME_CHARS, Chat, ControlFrame, Profile, RejectCode, Unlock
+from p2pnb.protocol.wire import MAX_NAME_CHARS, WINDOW_BYTES, Chat, ControlFrame, Profile, RejectCode, Unlock
 
 __all__ = ["Member", "MemberConfig", "MemberListener", "MemberState"]
 
@@ -51,6 +51,7 @@ GONE_AFTER_S: Final = 60.0  # transfers of a peer that the hub reported left fai
 MAX_LINKS: Final = 1024
 MEET_AGAIN_S: Final = 5.0  # a peer that breaks the protocol can cost us a handshake this often
 AUTO_ACCEPT_ITEMS: Final = 10_000
+LEAST_WINDOW_BYTES: Final = 2 * 1024 * 1024  # of one peer, however many send at a time
 HOUSEKEEPING_S: Final = 5.0
 TRANSFER_NEWS_S: Final = 0.1  # progress is told at most this often
 
@@ -444,6 +445,12 @@ class Member:
             incoming.accept(self.config.folder)
         else:
             self._listener.offer_waits(incoming)
+
+    def share_window(self) -> None:
+        """Divide what may be under way to this process among the peers that send to it."""
+        busy = [link for link in self.links.values() if any(not i.state.ended for i in link.incoming.values())]
+        for link in busy:
+            link.exchange.window_bytes = max(LEAST_WINDOW_BYTES, WINDOW_BYTES // len(busy))
 
     def pull_answered(self, link: Link, incoming: Incoming) -> None:
         self.sharing.pull_answered(link, incoming)

@@ -28,7 +28,9 @@ from p2pnb.errors import (
     TransferCancelledError,
     TransferError,
 )
-from p2pnb.protocol.swarm import BlockState, Descriptor, Manifest, Pulling, Serving, Writer, block_hash
+from p2pnb.protocol.manifest import Descriptor, Manifest, block_hash
+from p2pnb.protocol.serving import Serving
+from p2pnb.protocol.swarm import BlockState, Pulling, Writer
 
 if TYPE_CHECKING:
     from p2pnb.engine.arena import Arena
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Pull", "PullHost"]
 
 TICK_S: Final = 0.1  # how often slow and silent sources are looked at
+MAX_ASKS: Final = 3  # of one peer; nobody makes us pester a third one
 MAX_CHECKS: Final = 2  # calls of one pull into workers that hash at once
 LINGER_S: Final = 30.0  # others go on pulling from memory whose value is gone already
 
@@ -111,6 +114,7 @@ class Pull:
         self._checking = 0
         self._finishing = False
         self._introduced: list[bytes] = []
+        self._met: dict[bytes, int] = {}  # how often others than the owner were asked
         self._tick_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -249,7 +253,9 @@ class Pull:
             return
         introduced, self._introduced = self._introduced, []
         for peer in introduced:
-            if peer != self._host.my_id and self.pulling.wants_source(peer):
+            tries = self._met.get(peer, 0)
+            if peer != self._host.my_id and tries < MAX_ASKS and self.pulling.wants_source(peer):
+                self._met[peer] = tries + 1
                 self._host.ask(self, peer)
 
     # ── bytes ───────────────────────────────────────────────────────────────────────────────────────

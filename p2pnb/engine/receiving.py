@@ -275,6 +275,7 @@ class Incoming:
                     self.carriers.add(self.link.carrier)
             elif isinstance(self._sink, FileSink):
                 await self._resume(self._sink)
+            host.share_window()
             exchange.open_window(self.number)
             self._take_late_events()
             await self._all_arrived

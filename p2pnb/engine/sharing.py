@@ -29,7 +29,8 @@ from p2pnb.engine.receiving import shown_preview
 from p2pnb.engine.sending import MAX_REASON_CHARS, Outgoing, TransferState, peer_error
 from p2pnb.errors import P2PError, PeerGoneError, ProtocolError, RoomClosedError, TransferError, UsageError
 from p2pnb.files import printable
-from p2pnb.protocol.swarm import MAX_NEWS_RANGES, NEWS_S, Manifest, Serving, block_bytes_for, block_count
+from p2pnb.protocol.manifest import Manifest, block_bytes_for, block_count
+from p2pnb.protocol.serving import MAX_NEWS_RANGES, NEWS_S, Serving
 from p2pnb.protocol.wire import (
     MAX_ITEM_NAME_CHARS,
     MAX_PREVIEW_COLUMNS,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = ["Shared", "Sharing", "SharingHost"]
 
 MAX_ANSWERS: Final = 64  # open at once towards one peer; a puller needs one per share it pulls
+MAX_EARLY: Final = 64  # that wait until we know what we are asked for
 MAX_CUTTINGS: Final = 2  # parts cut and encoded at once: not all workers for one impatient peer
 HASHERS: Final = 3  # workers that hash one content; one is left to others
 HASHED_BYTES: Final = 16 * 1024 * 1024  # by one of them at least
@@ -151,6 +153,7 @@ class Sharing:
         self._pulls: set[Pull] = set()
         self._requests: dict[tuple[bytes, int], Pull] = {}  # by asked peer and request
         self._holdings: OrderedDict[ShareKey, Holding] = OrderedDict()  # of others' shares
+        self._early: dict[ShareKey, list[tuple[Link, PullFrame]]] = {}  # asked for before we know what it is
         self._answers: dict[bytes, int] = {}  # open towards a peer
         self._untold: dict[bytes, OrderedDict[int, None]] = {}  # own shares that a peer has to hear of
         self._untold_timer: asyncio.TimerHandle | None = None
@@ -466,6 +469,10 @@ class Sharing:
     def _answer_held(self, link: Link, frame: PullFrame) -> None:
         key = (frame.owner, frame.share, frame.version)
         holding = self._holdings.get(key)
+        early = self._early.get(key, [])
+        if holding is None and len(early) < MAX_EARLY and any(pull.pulling is None for pull in self._pulls_of(key)):
+            self._early[key] = [*early, (link, frame)]  # we are about to know what we are asked for
+            return
         whole = frame.columns is None and frame.rows is None
         if holding is None or not holding.alive or holding.root != frame.root or not whole:
             self._refuse(link, frame, TransferError("This peer does not hold that (any more)."))
@@ -477,40 +484,45 @@ class Sharing:
             if pull.pulling is not None:
                 pull.introduced([link.peer_id])  # it pulls the same, so it has some of it, or will
 
+    def _answer_early(self, key: ShareKey) -> None:
+        """Answer those who asked before it was known what of this would be here."""
+        for link, frame in self._early.pop(key, []):
+            if link.session is not None:
+                self._answer_held(link, frame)
+
     def _serve(self, holding: Holding, link: Link, frame: PullFrame) -> bool:
         """Offer a content to one who asked for it."""
-        peer = link.peer_id
-        previous = holding.outgoing.pop(peer, None)
+        key = (link.peer_id, frame.request)
         source = ShareSource(
             holding.name,
             holding.manifest,
             holding.root,
             holding.content,
-            lambda: self._served(holding, link, source),
+            lambda: self._served(holding, key),
         )
+        if key in holding.outgoing:
+            return False  # a request has one answer
         try:
             outgoing = self._host.send_pulled(source, link, frame.request)
         except P2PError:
             return False
-        if previous is not None and not previous.ended:
-            previous.cancel()
         if not outgoing.ended:
-            holding.outgoing[peer] = outgoing
-        holding.serving.joined(peer)
-        self._tell_blocks()
+            holding.outgoing[key] = outgoing
+            holding.serving.joined(link.peer_id)
+            self._tell_blocks()
         return True
 
-    def _served(self, holding: Holding, link: Link, source: ShareSource) -> None:
+    def _served(self, holding: Holding, key: tuple[bytes, int]) -> None:
         """An answer ended, one way or another."""
-        peer = link.peer_id
+        peer, _ = key
         self._answer_over(peer)
-        outgoing = holding.outgoing.get(peer)
-        if outgoing is None or outgoing.source is not source:
+        outgoing = holding.outgoing.pop(key, None)
+        if outgoing is None:
             return
-        del holding.outgoing[peer]
         if outgoing.parts and outgoing.parts[0].state is TransferState.DONE:
             holding.serving.completed(peer)
-        holding.serving.left(peer)
+        if not any(other == peer for other, _ in holding.outgoing):
+            holding.serving.left(peer)
         for version in list(self._versions.values()):
             self._retire(version.shared, version.version)
 
@@ -593,6 +605,7 @@ class Sharing:
         self._holdings[key] = holding
         while len(self._holdings) > KEPT_HOLDINGS:
             self._holdings.popitem(last=False)
+        self._host.loop.call_soon(self._answer_early, key)
 
     def blocks_arrived(self, pull: Pull) -> None:
         """A pull got blocks, or asked the owner for some."""
@@ -610,6 +623,7 @@ class Sharing:
             del self._requests[asked]
         holding = pull.holding
         key = (pull.owner, pull.share, pull.version)
+        self._answer_early(key)
         if holding is not None:
             if pull.error is None:
                 holding.serving.expects([])

@@ -108,12 +108,12 @@ class Flight:
 
     def sent(self, piece: Piece, now: float) -> None:
         """Note that `piece` leaves now, for the first time or again."""
+        if not self._pieces:  # nothing was to come; what was only thought lost may still be reported all at once
+            self._first_sent_at = self._delivered_at = now
         if piece.times == 0:
             self._pieces[piece.seq] = piece
             self._next = piece.seq + 1
             self.outstanding += piece.counted
-        if not self.in_flight:
-            self._first_sent_at = self._delivered_at = now
         if piece.state != _UNDER_WAY:
             self.in_flight += piece.size
             piece.state = _UNDER_WAY
@@ -185,7 +185,7 @@ class Flight:
         else:
             self._gaps = []
         if newest is not None:
-            self._measure(newest, now, result)
+            self._measure(newest, now, least_rtt, result)
         result.lost = self._find_lost(now, rtt)
         return result
 
@@ -247,14 +247,14 @@ class Flight:
         self._highest = max(self._highest, piece.order)
         return piece if newest is None or piece.order > newest.order else newest
 
-    def _measure(self, newest: Piece, now: float, result: Acknowledged) -> None:
+    def _measure(self, newest: Piece, now: float, least_rtt: float, result: Acknowledged) -> None:
         self._delivered_at = now
         self._first_sent_at = newest.sent_at
         if newest.times == 1:
             result.rtt = now - newest.sent_at
         # over the slower of sending and arriving: acknowledgements may come in heaps
         span = max(now - newest.delivered_at, newest.sent_at - newest.first_sent_at)
-        if span > 0:
+        if span > 0 and span >= least_rtt:
             result.rate = (self.delivered - newest.delivered) / span
         result.sent_delivered = newest.delivered
         result.app_limited = newest.app_limited

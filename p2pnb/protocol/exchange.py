@@ -251,7 +251,7 @@ class Exchange:
     """All transfers of one session, both directions."""
 
     def __init__(self, *, window_bytes: int = WINDOW_BYTES) -> None:
-        self._window = window_bytes
+        self.window_bytes = window_bytes  # of all transfers together that come in; may be changed at any time
         self._next_transfer = 1
         self._outgoing: dict[int, _Outgoing] = {}
         self._incoming: dict[int, _Incoming] = {}
@@ -412,7 +412,7 @@ class Exchange:
             return
         inc.landed.add(start, end)
         inc.unreported.add(start, end)
-        enough = inc.unreported.total >= self._window // _ACK_FRACTION or len(inc.unreported) >= MAX_ACK_RANGES
+        enough = inc.unreported.total >= self.window_bytes // _ACK_FRACTION or len(inc.unreported) >= MAX_ACK_RANGES
         if enough or inc.landed.total == inc.offer.size_bytes:
             self._report(transfer, inc)
         self._check_arrived(transfer, inc)
@@ -730,7 +730,7 @@ class Exchange:
     def _fair_window(self) -> int:
         """The window of one of the transfers that move: together they keep about one window under way."""
         moving = sum(inc.window_open and not (inc.paused or inc.paused_by_peer) for inc in self._incoming.values())
-        return max(min(self._window, _LEAST_WINDOW), self._window // max(1, moving))
+        return max(min(self.window_bytes, _LEAST_WINDOW), self.window_bytes // max(1, moving))
 
     def _requeue(self, number: int, out: _Outgoing, start: int, end: int) -> None:
         if out.phase is not _Phase.MOVING:

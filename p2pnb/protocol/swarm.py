@@ -1,4 +1,4 @@
-"""Many peers pull one content and serve each other: which block is asked of whom, and who is told of whom.
+"""Many peers pull one content and serve each other: which block is asked of whom.
 
 Theory of operation. A share's content is cut into blocks of one size; the last may be short. Whoever pulls it
 knows the hash of every block from the owner, so any peer may serve any block and a wrong one is found out.
@@ -9,20 +9,17 @@ knows the hash of every block from the owner, so any peer may serve any block an
                      asked at two        (the first one is late)
                      ──hash wrong──> todo; the source is dropped for good
 
-The owner is special: its line is what everybody shares. It is asked for what no other source has, at random
-places, so that pullers fetch different blocks from it and trade them. It is asked for more only while the
-others together are slower than it is, or when one of them does not deliver. A source is asked for a block once:
-its transfer would not carry the same bytes again.
+The owner is special: its line is what everybody shares. It is asked only for what no other source has and nobody
+said to be getting, and each puller begins with the part of the blocks that is its turn (`_my_turn`), so that
+pullers bring different blocks from it and trade them. It is asked for more while the others together are slower
+than it is, or when one of them does not deliver. A source is asked for a block once: whoever was late or wrong
+with it is not waited for again.
 
 The first source asked for a block writes it into its place. One that is asked besides writes to a scratch
 block, so that no two ever write to the same bytes and blame is always one source's.
 
-`Serving` is the other side: whom a holder serves and what they have to hear (its new blocks, in bundles), and
-for the owner also whom to introduce to whom. Everybody knowing everybody would cost a room of n pullers n²
-offers; a dozen acquaintances each spread a block as well.
-
-Sets of blocks are integers used as bit sets: with the eight thousand blocks of a content an operation on them
-takes a microsecond, and rarest-first needs a handful of those for each choice.
+The other side, whom a holder serves and what it tells them, is `serving.Serving`; blocks, hashes and sets of
+blocks (integers, as bit sets) are in `manifest`.
 """
 
 from __future__ import annotations
@@ -33,26 +30,12 @@ from enum import Enum, auto
 from hashlib import sha256
 from typing import Final
 
-import msgspec
+from p2pnb.errors import ProtocolError
+from p2pnb.protocol.manifest import block_count, blocks_of_ranges, blocks_to_ranges, ranges_of_blocks
+from p2pnb.protocol.wire import HASH_BYTES
 
-from p2pnb.errors import CorruptDataError, ProtocolError
-from p2pnb.protocol.wire import HASH_BYTES, MAX_HEAD_BYTES, MAX_SIZE_BYTES
+__all__ = ["BlockState", "Pulling", "Writer"]
 
-__all__ = [
-    "BlockState",
-    "Descriptor",
-    "Manifest",
-    "Pulling",
-    "Serving",
-    "Writer",
-    "block_bytes_for",
-    "block_count",
-    "block_hash",
-    "blocks_to_ranges",
-]
-
-MIN_BLOCK_BYTES: Final = 256 * 1024  # a chunk or a few; a smaller one costs more control frames than it saves
-MAX_BLOCKS: Final = 8 * 1024  # their hashes are 128 KiB, and every second one is within the exchange's MAX_GAPS
 MIN_ASKED_BLOCKS: Final = 2  # per source, so that its line does not idle between two questions
 MAX_ASKED_BYTES: Final = 32 * 1024 * 1024  # per source; what a fast line carries in a quarter of a second
 ASK_AHEAD_S: Final = 0.25  # as much is asked of a source as it delivers in this time
@@ -63,106 +46,11 @@ LEAST_SAMPLE_S: Final = 0.001
 OWNER_HELPS_BELOW: Final = 2.0  # times its own rate: then it serves also what others have
 MAX_DOUBLES: Final = 16  # blocks asked at two sources; each takes a scratch block of memory
 MAX_SOURCES: Final = 32  # of one puller; the owner's choice of acquaintances keeps below it
-MAX_ACQUAINTANCES: Final = 16  # told to one puller at once
 MAX_CLAIMED: Final = 64  # blocks of one source that count as coming; an honest one asks the owner for fewer
 PLACES: Final = 8  # of each puller on the ring of blocks
 TURN_S: Final = 0.3  # with nothing to bring from the owner, so long it waits before it brings what is others' turn
 CLAIMS_HOLD_S: Final = 5.0  # without any progress nobody waits for what others say is coming
-NEWS_S: Final = 0.1  # new blocks are told at most this often
-MAX_NEWS_RANGES: Final = 1024  # in one ShareBlocks
 HOPELESS_S: Final = 5.0  # with the owner gone, and nobody getting a block that is missing
-
-
-MAX_MANIFEST_BYTES: Final = MAX_HEAD_BYTES + MAX_BLOCKS * HASH_BYTES + 1024
-
-
-class Manifest(msgspec.Struct, frozen=True, array_like=True):
-    """What a puller knows of a content before the content; its SHA-256 is the *root* that names it.
-
-    It makes the first bytes of the stream that answers a Pull, so that it may be of any size and an answer to a
-    small one still fits into its offer.
-    """
-
-    codec: str
-    head: bytes  # the codec's
-    content_bytes: int
-    block_bytes: int  # 0: not in blocks (an answer for one puller)
-    hashes: bytes
-
-    def pack(self) -> bytes:
-        """Return the bytes that travel."""
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def parse(cls, data: bytes, root: bytes) -> Manifest:
-        """Parse a manifest that was announced with this root; raises CorruptDataError."""
-        if sha256(data).digest() != root:
-            raise CorruptDataError("the description of a shared object is not the one that was announced")
-        try:
-            manifest = msgspec.msgpack.decode(data, type=cls)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise CorruptDataError(f"the description of a shared object is malformed: {error}") from error
-        blocks = block_count(manifest.content_bytes, manifest.block_bytes) if manifest.block_bytes > 0 else 0
-        if (
-            not 0 <= manifest.content_bytes <= MAX_SIZE_BYTES
-            or not 0 <= manifest.block_bytes <= MAX_SIZE_BYTES
-            or blocks > MAX_BLOCKS
-            or len(manifest.hashes) != blocks * HASH_BYTES
-        ):
-            raise CorruptDataError("the description of a shared object contradicts itself")
-        return manifest
-
-
-class Descriptor(msgspec.Struct, frozen=True, array_like=True):
-    """The head of an offer that answers a Pull: how long the manifest is, and its SHA-256."""
-
-    manifest_bytes: int
-    root: bytes
-
-    def pack(self) -> bytes:
-        """Return the bytes that travel."""
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def parse(cls, data: bytes, content_bytes: int) -> Descriptor:
-        """Parse the head of an offer with so much content; raises CorruptDataError."""
-        try:
-            descriptor = msgspec.msgpack.decode(data, type=cls)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise CorruptDataError(f"the answer to a pull is malformed: {error}") from error
-        fits = 0 < descriptor.manifest_bytes <= min(content_bytes, MAX_MANIFEST_BYTES)
-        if not fits or len(descriptor.root) != sha256().digest_size:
-            raise CorruptDataError("the answer to a pull is malformed")
-        return descriptor
-
-
-def block_count(content_bytes: int, block_bytes: int) -> int:
-    """Return how many blocks a content has."""
-    return -(-content_bytes // block_bytes)
-
-
-def block_bytes_for(content_bytes: int) -> int:
-    """Return the size of a content's blocks: the smallest power of two that leaves at most MAX_BLOCKS of them."""
-    size = MIN_BLOCK_BYTES
-    while size * MAX_BLOCKS < content_bytes:
-        size *= 2
-    return size
-
-
-def block_hash(data: bytes | bytearray | memoryview) -> bytes:
-    """Return the hash that names a block's bytes."""
-    return sha256(data).digest()[:HASH_BYTES]
-
-
-def blocks_to_ranges(blocks: Iterable[int]) -> list[tuple[int, int]]:
-    """Return ascending blocks as ranges [first, end)."""
-    ranges: list[tuple[int, int]] = []
-    for block in sorted(blocks):
-        if ranges and ranges[-1][1] == block:
-            ranges[-1] = (ranges[-1][0], block + 1)
-        else:
-            ranges.append((block, block + 1))
-    return ranges
 
 
 class Writer(Enum):
@@ -241,7 +129,7 @@ class Pulling:
     @property
     def done_blocks(self) -> list[tuple[int, int]]:
         """Ranges of blocks that are here and right."""
-        return _ranges_of(self._done)
+        return ranges_of_blocks(self._done)
 
     def has(self, block: int) -> bool:
         """Tell whether a block is here and right."""
@@ -402,12 +290,10 @@ class Pulling:
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────────────
     def _checked_bits(self, ranges: Iterable[tuple[int, int]]) -> int:
-        blocks = 0
-        for first, end in ranges:
-            if not 0 <= first < end <= self.count:
-                raise ProtocolError("blocks that a share does not have")
-            blocks |= (1 << end) - (1 << first)
-        return blocks
+        spans = list(ranges)
+        if any(not 0 <= first < end <= self.count for first, end in spans):  # before room is made for them
+            raise ProtocolError("blocks that a share does not have")
+        return blocks_of_ranges(spans)
 
     def _length(self, block: int) -> int:
         return min(self.block_bytes, self.content_bytes - block * self.block_bytes)
@@ -547,121 +433,6 @@ class Pulling:
             del self._writers[block]
 
 
-class Serving:
-    """Whom a holder of one content serves, and what they are told."""
-
-    def __init__(self, count: int, *, whole: bool) -> None:
-        self.count = count
-        self._has = (1 << count) - 1 if whole else 0
-        self._untold: dict[bytes, int] = {}  # peers served, and blocks they don't know we have
-        self._knows: dict[bytes, set[bytes]] = {}  # owner: acquaintances among the pullers
-        self._finished: set[bytes] = set()  # owner: those that have it all
-        self._coming: list[tuple[int, int]] = []
-        self._coming_untold: set[bytes] = set()
-        self._told_at: dict[bytes, float] = {}
-
-    @property
-    def peers(self) -> tuple[bytes, ...]:
-        """Peers that are served now."""
-        return tuple(self._untold)
-
-    @property
-    def finished(self) -> frozenset[bytes]:
-        """Peers that pulled it whole and are still here."""
-        return frozenset(self._finished)
-
-    def joined(self, peer: bytes) -> None:
-        """`peer` is served from now on."""
-        self._untold[peer] = self._has
-        if self._coming:
-            self._coming_untold.add(peer)
-
-    def left(self, peer: bytes, *, here: bool = True) -> None:
-        """`peer` is not served any more; with `here=False` it serves nobody either."""
-        self._untold.pop(peer, None)
-        self._coming_untold.discard(peer)
-        self._told_at.pop(peer, None)
-        if not here or peer not in self._finished:
-            self._finished.discard(peer)
-            for acquaintance in self._knows.pop(peer, ()):
-                self._knows.get(acquaintance, set()).discard(peer)
-
-    def completed(self, peer: bytes) -> None:
-        """`peer` has it all; it may serve others."""
-        self._finished.add(peer)
-        self._knows.setdefault(peer, set())
-
-    def verified(self, block: int) -> None:
-        """A block is here and right."""
-        bit = 1 << block
-        self._has |= bit
-        for peer in self._untold:
-            self._untold[peer] |= bit
-
-    def expects(self, coming: list[tuple[int, int]]) -> None:
-        """These blocks were asked of the owner and are not here yet."""
-        if coming != self._coming:
-            self._coming = coming
-            self._coming_untold = set(self._untold)
-
-    @property
-    def news_due(self) -> bool:
-        """True while somebody has to hear of new blocks."""
-        return bool(self._coming_untold) or any(self._untold.values())
-
-    def news(self, now: float) -> list[tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]]:
-        """Return who is to hear now which blocks are here and which are coming; each at most every NEWS_S."""
-        due: list[tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]] = []
-        for peer, blocks in self._untold.items():
-            last = self._told_at.get(peer)
-            if (blocks or peer in self._coming_untold) and (last is None or now - last >= NEWS_S):
-                ranges = _ranges_of(blocks)
-                due.append((peer, ranges[:MAX_NEWS_RANGES], self._coming[:MAX_CLAIMED]))
-                self._untold[peer] = _bits(ranges[MAX_NEWS_RANGES:])
-                self._told_at[peer] = now
-                self._coming_untold.discard(peer)
-        return due
-
-    def introductions(self, peer: bytes, exclude: Iterable[bytes] = ()) -> list[bytes]:
-        """Owner: choose whom `peer` should ask besides us; they know each other from then on.
-
-        Those with the fewest acquaintances come first, so that the load spreads; among equals a hash of both
-        ids decides, so that no peer is everybody's first choice. Asked again, it begins anew.
-        """
-        for former in self._knows.pop(peer, ()):
-            self._knows[former].discard(peer)
-        known = self._knows[peer] = set()
-        unfit = {peer, *exclude}
-        fit = [other for other in self._knows if other not in unfit and len(self._knows[other]) < MAX_SOURCES - 1]
-        fit.sort(key=lambda other: (len(self._knows[other]), sha256(peer + other).digest()))
-        chosen = fit[:MAX_ACQUAINTANCES]
-        for other in chosen:
-            known.add(other)
-            self._knows[other].add(peer)
-        return chosen
-
-
 def _places(peer: bytes, count: int) -> list[int]:
     digest = sha256(peer).digest()
     return [int.from_bytes(digest[4 * i : 4 * i + 4], "big") * count >> 32 for i in range(PLACES)]
-
-
-def _ranges_of(blocks: int) -> list[tuple[int, int]]:
-    """Return a bit set's ranges [first, end)."""
-    ranges: list[tuple[int, int]] = []
-    at = 0
-    while blocks:
-        skip = (blocks & -blocks).bit_length() - 1
-        blocks >>= skip
-        run = (~blocks & (blocks + 1)).bit_length() - 1
-        ranges.append((at + skip, at + skip + run))
-        blocks >>= run
-        at += skip + run
-    return ranges
-
-
-def _bits(ranges: Iterable[tuple[int, int]]) -> int:
-    blocks = 0
-    for first, end in ranges:
-        blocks |= (1 << end) - (1 << first)
-    return blocks
