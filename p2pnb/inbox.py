@@ -15,6 +15,7 @@ from p2pnb.protocol.wire import Preview
 __all__ = ["Inbox", "InboxItem", "Message"]
 
 LARGE_BYTES: Final = 1024 * 1024  # smaller values may stay: thousands of them are still little
+KEPT_ITEMS: Final = 10_000
 KEPT_BYTES: Final = 512 * 1024 * 1024  # of replaced objects that nobody received
 
 
@@ -61,24 +62,26 @@ class Inbox(Mapping[str, Any]):
     def __init__(self) -> None:
         self._items: list[InboxItem] = []
         self._unread: list[InboxItem] = []
+        self._newest: dict[str, InboxItem] = {}  # by name, in the order they arrived
+        self._waiting: list[InboxItem] = []  # large, replaced and not received yet
         self._changed = threading.Condition()
         self._wakeups = 0
 
     def __getitem__(self, name: str) -> Any:
-        for item in reversed(self._items):
-            if item.name == name:
-                return item.value
+        item = self._newest.get(name)
+        if item is not None:
+            return item.value
         here = ", ".join(repr(n) for n in self) or "nothing"
         raise KeyError(f"no {name!r} has arrived; the inbox has {here}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(item.name for item in list(self._items)))
+        return iter(list(self._newest))
 
     def __len__(self) -> int:
-        return len({item.name for item in list(self._items)})
+        return len(self._newest)
 
     def all(self) -> list[InboxItem]:
-        """Return every item that arrived, oldest first."""
+        """Return what arrived, oldest first; of what newer items replaced, some 5,000 to 10,000 are kept."""
         return list(self._items)
 
     def discard(self, name: str) -> None:
@@ -86,6 +89,8 @@ class Inbox(Mapping[str, Any]):
         with self._changed:
             self._items = [item for item in self._items if item.name != name]
             self._unread = [item for item in self._unread if item.name != name]
+            self._waiting = [item for item in self._waiting if item.name != name]
+            self._newest.pop(name, None)
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
@@ -104,24 +109,39 @@ class Inbox(Mapping[str, Any]):
         with self._changed:
             self._items.append(item)
             self._unread.append(item)
-            self._release_superseded()
+            before = self._newest.pop(item.name, None)
+            self._newest[item.name] = item
+            if before is not None:
+                self._replaced(before)
+            if len(self._items) > KEPT_ITEMS:
+                self._forget_oldest()
             self._changed.notify_all()
 
-    def _release_superseded(self) -> None:
-        """Let go of large objects that a newer one of their name replaces: received ones, then the oldest others."""
-        newest: set[str] = set()
-        unread = {id(item) for item in self._unread}
-        kept = 0
-        for index in range(len(self._items) - 1, -1, -1):
-            item = self._items[index]
-            large = item.kind == "object" and item.size_bytes >= LARGE_BYTES and not item.released
-            if item.name not in newest:
-                newest.add(item.name)
-            elif large and id(item) in unread and kept + item.size_bytes <= KEPT_BYTES:
-                kept += item.size_bytes
-            elif large:
+    def _replaced(self, item: InboxItem) -> None:
+        """A newer item of this name is here: let go of a large object's memory, at once if it was received."""
+        if item.kind != "object" or item.size_bytes < LARGE_BYTES:
+            return
+        if not any(item is other for other in self._unread):
+            self._release(item)
+            return
+        self._waiting.append(item)
+        while sum(other.size_bytes for other in self._waiting) > KEPT_BYTES:
+            oldest = self._waiting.pop(0)
+            self._unread = [other for other in self._unread if other is not oldest]
+            self._release(oldest)
+
+    def _release(self, item: InboxItem) -> None:
+        for index, other in enumerate(self._items):
+            if other is item:
                 self._items[index] = replace(item, value=None, released=True)
-                self._unread = [other for other in self._unread if other is not item]
+
+    def _forget_oldest(self) -> None:
+        """Keep the history bounded: of the oldest those go that were received and that newer ones replace."""
+        unread = {id(item) for item in self._unread}
+        newest = {id(item) for item in self._newest.values()}
+        half = KEPT_ITEMS // 2
+        old = [item for item in self._items[:half] if id(item) in unread or id(item) in newest]
+        self._items[:half] = old
 
     def _wake(self) -> None:
         """Have waiting calls look again."""
@@ -135,7 +155,9 @@ class Inbox(Mapping[str, Any]):
             for index, item in enumerate(self._unread):
                 if name is None or item.name == name:
                     taken = self._unread.pop(index)
-                    self._release_superseded()
+                    if self._newest.get(taken.name) is not taken:
+                        self._waiting = [other for other in self._waiting if other is not taken]
+                        self._replaced(taken)
                     return taken
         return None
 

@@ -12,6 +12,7 @@ import secrets
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -171,6 +172,8 @@ class Room:
         self._offers: dict[str, Offer] = {}
         self._transfers: dict[str, Transfer] = {}
         self._notices: list[P2PError] = []
+        self._failures: deque[tuple[str, P2PError]] = deque(maxlen=KEPT_TRANSFERS)  # of what was on its way here
+        self._failures_seen = 0
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {event: [] for event in EVENTS}
         self._lock = threading.Lock()
         self._shares = Shares(self._engine, lambda: self._here().sharing, self._transfer_of)
@@ -370,7 +373,7 @@ class Room:
         if self._engine.is_current:
             raise UsageError("receive() waits, and callbacks of p2pnb may not wait. Use room.on('object', …) instead.")
         until = None if timeout is None else time.monotonic() + timeout
-        failed_before = {t.id for t in self.transfers if t.error is not None}
+        failed_before = self._failures_seen
         with self._inbox._changed:
             while True:
                 if (item := self._inbox._take(name)) is not None:
@@ -551,12 +554,12 @@ class Room:
             if offer.name == name:
                 offer.accept()
 
-    def _raise_failed(self, name: str, before: set[str]) -> None:
-        for transfer in self.transfers:
-            if transfer.direction == "in" and transfer.name == name and transfer.id not in before:
-                error = transfer.error
-                if error is not None:
-                    raise error
+    def _raise_failed(self, name: str, before: int) -> None:
+        """Raise why an item of this name failed on its way here, if it did since `before`."""
+        new = self._failures_seen - before
+        for failed, error in list(self._failures)[-new:] if new else ():
+            if failed == name:
+                raise error
 
     def _say(self, message: Message) -> None:
         self._messages.append(message)
@@ -652,6 +655,9 @@ class _Ears:
         shown = room._transfer_of(transfer)
         shown._changed()
         if not isinstance(transfer, Outgoing) and transfer.state.ended:
+            if transfer.error is not None:
+                room._failures.append((transfer.name, transfer.error))
+                room._failures_seen += 1
             room._inbox._wake()
         room._tell("transfer", shown)
 

@@ -38,7 +38,7 @@ class BlockCache:
     def __init__(self, in_worker: Callable[..., Awaitable[Any]], loop: asyncio.AbstractEventLoop) -> None:
         self._in_worker = in_worker
         self._loop = loop
-        self._blocks: OrderedDict[Key, memoryview] = OrderedDict()  # least recently used first
+        self._blocks: OrderedDict[Key, memoryview] = OrderedDict()  # oldest first
         self._loading: dict[Key, asyncio.Future[None]] = {}
         self._free: list[memoryview] = []
         self._sources: dict[BlockSource, None] = {}  # that were read from and not dropped
@@ -54,7 +54,6 @@ class BlockCache:
             if block is None:
                 self._start(source, self._missing(source, first, last + self._ahead))
                 return None
-            self._blocks.move_to_end((source, index))
             start = index * BLOCK_BYTES
             parts.append(block[max(0, offset - start) : offset + length - start])
         ahead = self._missing(source, last + 1, last + self._ahead)

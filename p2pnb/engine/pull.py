@@ -187,7 +187,7 @@ class Pull:
         """A source says what it has. Raises ProtocolError for blocks that don't exist."""
         if self.pulling is not None:
             self.pulling.source_has(peer, blocks, coming, self._now)
-            if self.pulling.holds_all(peer):
+            if self.version == self.shared.version and self.pulling.holds_all(peer):
                 self.shared.whole_at.add(peer)
             self._ask(peer)
 

@@ -150,7 +150,7 @@ def _transfer(transfer: Transfer, retried: Container[str]) -> Json:
         "progress": _finite(transfer.progress) or 0.0,
         "rate": _finite(transfer.rate) or 0.0,
         "eta": _finite(transfer.eta),
-        "paused_here": any(_paused(part)[0] for _, part in parts),
+        "paused_here": any(part.paused_here for _, part in parts),
         "retry": failed
         and not going
         and transfer.direction == "out"
@@ -162,21 +162,15 @@ def _transfer(transfer: Transfer, retried: Container[str]) -> Json:
 
 
 def _part(name: str, part: TransferPart) -> Json:
-    here, there = _paused(part)
     return {
         "name": _line(name),
         "state": part.state,
         "progress": _finite(part.progress) or 0.0,
-        "paused_here": here,
-        "paused_there": there,
+        "paused_here": bool(part.paused_here),
+        "paused_there": bool(part.paused_there),
         "resumed_bytes": int(part.resumed_bytes),
         "error": _error(part.error),
     }
-
-
-def _paused(part: TransferPart) -> tuple[bool, bool]:
-    """Tell whether we, and whether the peer, paused it."""
-    return bool(getattr(part, "paused_here", False)), bool(getattr(part, "paused_there", False))
 
 
 def _offer(offer: Offer, budget: _PreviewBudget) -> Json:

@@ -158,8 +158,8 @@ class Flight:
     ) -> Acknowledged | None:
         """Take a SACK: everything up to `cumulative` arrived, and the ranges of `gaps` (first, last) beyond it.
 
-        `rtt` is the smoothed round trip and `least_rtt` the lowest, 0 if unknown. Returns None if the SACK is older than one before, or
-        speaks of what was never sent.
+        `rtt` is the smoothed round trip and `least_rtt` the lowest, 0 if unknown. Returns None if the SACK is older
+        than one before, or speaks of what was never sent.
         """
         if cumulative < self._cumulative or cumulative >= self._next:
             return None

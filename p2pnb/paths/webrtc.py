@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import ipaddress
 import logging
 import re
 import socket
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from p2pnb.errors import PathError, ProtocolError
 from p2pnb.paths import ConnectionListener, _sctp, libwebrtc
+from p2pnb.paths.addresses import dialable
 from p2pnb.protocol.hub import IceServer
 from p2pnb.protocol.wire import CHUNK_BYTES_WEBRTC
 
@@ -41,7 +41,6 @@ __all__ = ["ENGINES", "Engine", "WebRtcConnection", "WebRtcNegotiation", "availa
 Engine = Literal["aiortc", "libwebrtc"]
 ENGINES: Final[tuple[Engine, ...]] = ("libwebrtc", "aiortc")  # the better one first
 MAX_CANDIDATES: Final = 32  # an honest host has a handful of addresses
-MIN_CANDIDATE_PORT: Final = 1024
 MAX_RECORD_BYTES: Final = 64 * 1024  # what a peer has to take in one message (RFC 8841 §6: the least there is)
 CONNECT_TIMEOUT_S: Final = 20.0  # ICE checks of a hopeless pair last about this long
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -50,8 +49,6 @@ MAX_HIGH_WATER: Final = 4 * 1024 * 1024
 HELD_S: Final = 0.02  # of what leaves: an engine without a window to look at is refilled this often at least
 SOCKET_BYTES: Final = 1024 * 1024  # the usual 208 KiB hold 90 packets: 9 ms of 100 Mbit/s, a busy event loop's pause
 _LABEL: Final = "p2pnb"
-_THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
-_IPV4_IN_IPV6: Final = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))  # compatible, NAT64
 
 _log = logging.getLogger("p2pnb.webrtc")
 
@@ -315,33 +312,7 @@ def _usable(line: str) -> bool:
     fields = line.removeprefix("a=candidate:").split()
     if len(fields) < 8 or fields[2].lower() != "udp":
         return False
-    try:
-        address, port = ipaddress.ip_address(fields[4]), int(fields[5])
-    except ValueError:
-        return False
-    inner = _embedded(address) if isinstance(address, ipaddress.IPv6Address) else None
-    if _forbidden(address) or (inner is not None and _forbidden(inner)):
-        return False
-    return MIN_CANDIDATE_PORT <= port <= 65535
-
-
-def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that packets to this IPv6 address may end up at (RFC 4291, 3056, 6052)."""
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if any(address in network for network in _IPV4_IN_IPV6):
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return None
-
-
-def _forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv4Address):
-        special = address in _THIS_NETWORK or address.is_reserved  # 240/4, with the broadcast address
-    else:
-        special = address.is_site_local
-    return special or address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    return fields[5].isdecimal() and dialable(fields[4], int(fields[5]), same_host=False)
 
 
 def _widen(peer_connection: Any) -> None:

@@ -237,9 +237,10 @@ def test_every_event_is_told_with_the_thing_concerned(meeting: Meeting, tmp_path
     for transfer in (ben.send(1, "one"), ben.send_file(tmp_path / "a.txt")):
         transfer.result(5)
     ben.send(b"x" * 1000, "large")
+    ben.share("rates", [1, 2, 3])
     with pytest.raises(P2PError):
         meeting.join("Eve", meeting.wrong_invite())
-    until(lambda: seen["offer"] and seen["notice"])
+    until(lambda: seen["offer"] and seen["notice"] and seen["share"])
     ben.leave()
     until(lambda: not ada.peers)
     ada.leave()
@@ -247,6 +248,7 @@ def test_every_event_is_told_with_the_thing_concerned(meeting: Meeting, tmp_path
     assert kinds == {
         "message": {"Message"}, "object": {"InboxItem"}, "file": {"InboxItem"}, "peer": {"Peer"}, "state": {"Room"},
         "offer": {"Offer"}, "transfer": {"Transfer"}, "notice": {"WrongCodeError"},
+        "share": {"Share"},
     }  # fmt: skip
     assert threads == {"p2pnb-engine"}
     assert seen["peer"][-1].state == "gone"

@@ -29,7 +29,7 @@ from p2pnb.errors import (
 )
 from p2pnb.objects import slices
 from p2pnb.protocol import wire
-from p2pnb.protocol.swarm import MAX_NEWS_RANGES
+from p2pnb.protocol.serving import MAX_NEWS_RANGES
 from p2pnb.protocol.wire import ControlFrame, Preview
 from p2pnb.room import Room
 from p2pnb.shares import Share
@@ -455,6 +455,65 @@ def test_eight_who_fetch_at_once_cost_the_owner_at_most_three_times_the_content(
     assert uploaded <= 3 * len(data), f"{uploaded / len(data):.2f} times the content"
     idle(ada, *others)
     assert set(ada.shares["lesson"].holders) == {"Ada", *(room.name for room in others)}
+
+
+def test_several_fetches_of_the_same_from_one_room_go_on_side_by_side(meeting: Meeting) -> None:
+    ada, ben = meeting.people("Ada", "Ben")
+    data = some_bytes()
+    ada.share("data", data)
+    ada.share("prices", table())
+    whole, part = shown(ben, "data"), shown(ben, "prices")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        wholes = [pool.submit(whole.fetch, timeout=WAIT_S) for _ in range(4)]
+        parts = [pool.submit(part.fetch, rows=100_000, timeout=WAIT_S) for _ in range(4)]
+        assert all(future.result() == data for future in wholes)
+        assert all(len(future.result()) == 100_000 for future in parts)
+    idle(ada, ben)
+
+
+def test_over_direct_tcp_bytes_land_in_their_place(meeting: Meeting) -> None:
+    ada, *others = meeting.people("Ada", "Ben", "Carl", relay="fallback")
+    for room in (ada, *others):
+        until(lambda room=room: all(peer.path == "tcp" for peer in room.peers.values()), "direct paths")  # type: ignore[misc]
+    data = np.frombuffer(some_bytes(20_000_001), dtype=np.uint8)
+    ada.share("data", data)
+    shares = [shown(room, "data") for room in others]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for value in pool.map(lambda share: share.fetch(timeout=WAIT_S), shares):
+            np.testing.assert_array_equal(value, data)
+    part = shares[0].fetch(rows=(5_000_000, 15_000_000), timeout=WAIT_S)
+    np.testing.assert_array_equal(part, data[5_000_000:15_000_000])
+    assert "tcp" in next(iter(others[0].transfers[0].per_peer.values())).paths
+    idle(ada, *others)
+
+
+def test_who_is_asked_before_it_knows_what_it_gets_answers_as_soon_as_it_does(
+    meeting: Meeting, hub: HostileHub
+) -> None:
+    ada, ben, carl = meeting.people("Ada", "Ben", "Carl")
+    data = np.frombuffer(some_bytes(), dtype=np.uint8)
+    ada.share("data", data)
+    mine, theirs = shown(ben, "data"), shown(carl, "data")
+    from_ada, to_ben, kept = peer_id(ada), peer_id(ben), []
+
+    def hold(delivery: Delivery) -> list[Delivery]:
+        if (delivery.source, delivery.destination) != (from_ada, to_ben):
+            return [delivery]
+        kept.append(delivery)
+        return []
+
+    hub.on_payload = hold
+    transfer = mine.pull()
+    until(lambda: kept, "Ada answered")
+    theirs.fetch(timeout=WAIT_S)
+    until(lambda: sharing(ben)._early, "Carl asked Ben")
+    hub.on_payload = lambda delivery: [delivery]
+    for delivery in kept:
+        hub.inject(delivery.room, delivery.source, delivery.destination, delivery.payload)
+    transfer.result(WAIT_S)
+    np.testing.assert_array_equal(ben.inbox["data"], data)
+    assert not sharing(ben)._early
+    idle(ada, ben, carl)
 
 
 def test_a_holder_serves_those_who_come_later(meeting: Meeting, hub: HostileHub) -> None:

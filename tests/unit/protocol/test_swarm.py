@@ -14,21 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pnb.errors import CorruptDataError, ProtocolError
-from p2pnb.protocol import swarm
-from p2pnb.protocol.swarm import (
-    BlockState,
+from p2pnb.protocol import manifest, swarm
+from p2pnb.protocol import serving as serving_module
+from p2pnb.protocol.manifest import (
     Descriptor,
     Manifest,
-    Pulling,
-    Serving,
-    Writer,
     block_bytes_for,
     block_hash,
     blocks_to_ranges,
 )
+from p2pnb.protocol.serving import Serving
+from p2pnb.protocol.swarm import BlockState, Pulling, Writer
 from p2pnb.protocol.wire import HASH_BYTES
 
-BLOCK = swarm.MIN_BLOCK_BYTES
+BLOCK = manifest.MIN_BLOCK_BYTES
 OWNER = b"owner"
 
 
@@ -508,12 +507,12 @@ def test_a_newcomer_hears_of_a_bounded_number_of_others_and_the_load_is_even() -
         serving.joined(peer)
         told[peer] = serving.introductions(peer)
         assert peer not in told[peer]
-        assert len(told[peer]) <= swarm.MAX_ACQUAINTANCES
+        assert len(told[peer]) <= serving_module.MAX_ACQUAINTANCES
     assert told[peers[0]] == []
     assert told[peers[1]] == [peers[0]]
     degrees = [len(known) for known in serving._knows.values()]
     assert max(degrees) <= swarm.MAX_SOURCES
-    assert min(degrees) >= swarm.MAX_ACQUAINTANCES
+    assert min(degrees) >= serving_module.MAX_ACQUAINTANCES
 
 
 def test_who_left_is_told_to_nobody_and_who_finished_is() -> None:
@@ -542,38 +541,38 @@ def test_new_blocks_are_told_in_bundles_to_those_who_don_t_know_them() -> None:
     serving.verified(2)
     serving.verified(3)
     serving.expects([(7, 8)])
-    assert serving.news(swarm.NEWS_S / 2) == [], "not yet"
-    assert serving.news(swarm.NEWS_S) == [(b"ben", [(2, 4)], [(7, 8)])]
+    assert serving.news(serving_module.NEWS_S / 2) == [], "not yet"
+    assert serving.news(serving_module.NEWS_S) == [(b"ben", [(2, 4)], [(7, 8)])]
     serving.expects([])
-    assert serving.news(2 * swarm.NEWS_S) == [(b"ben", [], [])]
+    assert serving.news(2 * serving_module.NEWS_S) == [(b"ben", [], [])]
     serving.left(b"ben")
     serving.verified(4)
     assert not serving.news_due
 
 
 def test_scattered_news_are_cut_into_frames() -> None:
-    serving = Serving(4 * swarm.MAX_NEWS_RANGES, whole=False)
+    serving = Serving(4 * serving_module.MAX_NEWS_RANGES, whole=False)
     serving.joined(b"ben")
-    for block in range(0, 4 * swarm.MAX_NEWS_RANGES, 2):
+    for block in range(0, 4 * serving_module.MAX_NEWS_RANGES, 2):
         serving.verified(block)
     told: list[int] = []
     now = 0.0
     while serving.news_due:
         ((_, ranges, _),) = serving.news(now)
-        assert len(ranges) <= swarm.MAX_NEWS_RANGES
+        assert len(ranges) <= serving_module.MAX_NEWS_RANGES
         told += blocks_of(ranges)
-        now += swarm.NEWS_S
-    assert told == list(range(0, 4 * swarm.MAX_NEWS_RANGES, 2))
+        now += serving_module.NEWS_S
+    assert told == list(range(0, 4 * serving_module.MAX_NEWS_RANGES, 2))
 
 
 # ── numbers and descriptions ────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
-    "size", [0, 1, BLOCK, BLOCK + 1, BLOCK * swarm.MAX_BLOCKS, BLOCK * swarm.MAX_BLOCKS + 1, 1 << 50]
+    "size", [0, 1, BLOCK, BLOCK + 1, BLOCK * manifest.MAX_BLOCKS, BLOCK * manifest.MAX_BLOCKS + 1, 1 << 50]
 )
 def test_any_content_has_a_bounded_number_of_blocks(size: int) -> None:
     block_bytes = block_bytes_for(size)
-    assert swarm.block_count(size, block_bytes) <= swarm.MAX_BLOCKS
-    assert block_bytes == BLOCK or swarm.block_count(size, block_bytes // 2) > swarm.MAX_BLOCKS
+    assert manifest.block_count(size, block_bytes) <= manifest.MAX_BLOCKS
+    assert block_bytes == BLOCK or manifest.block_count(size, block_bytes // 2) > manifest.MAX_BLOCKS
 
 
 @given(st.sets(st.integers(0, 300)))
@@ -582,8 +581,8 @@ def test_ranges_and_sets_of_blocks_are_the_same(blocks: set[int]) -> None:
     assert blocks_of(ranges) == sorted(blocks)
     assert all(end < first for (_, end), (first, _) in pairwise(ranges)), "no two touch"
     bits = sum(1 << block for block in blocks)
-    assert swarm._ranges_of(bits) == ranges
-    assert swarm._bits(ranges) == bits
+    assert manifest.ranges_of_blocks(bits) == ranges
+    assert manifest.blocks_of_ranges(ranges) == bits
 
 
 def a_manifest(**changes: object) -> Manifest:
