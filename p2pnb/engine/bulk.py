@@ -30,6 +30,7 @@ __all__ = ["Bulk", "BulkPath", "RelayPolicy"]
 
 WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up when something better stands
 CHUNKS_PER_TURN: Final = 8  # of one path; then frames that came in meanwhile have their turn
+HELD_S: Final = 0.005  # a receiver that ran ahead of others looks again after this
 TICK_S: Final = 0.25  # how often the lanes are looked at
 MOST_TCP_LANES: Final = 8  # BBR fills most lines with one; eight of anything else share a lossy one fairly enough
 SHORT_LINE_S: Final = 0.003  # round trip of one machine or one switch
@@ -108,11 +109,14 @@ class Bulk:
         connection = path.connection
         if connection.buffered >= connection.high_water or not self._eligible(path):
             return
-        turns = CHUNKS_PER_TURN
-        while connection.buffered < connection.high_water:
+        turns, held = CHUNKS_PER_TURN, False
+        while path.up and connection.buffered < connection.high_water:  # sending may show that the path is dead
             if turns == 0:
                 path.filling = True
-                link.host.loop.call_soon(self._fill_on, path)
+                if held:
+                    link.host.loop.call_later(HELD_S, self._fill_on, path)
+                else:
+                    link.host.loop.call_soon(self._fill_on, path)
                 return
             turns -= 1
             chunk = link.exchange.next_chunk(path.number, connection.chunk_bytes)
@@ -120,6 +124,10 @@ class Bulk:
                 return
             part = link.outgoing.get(chunk.transfer)
             if part is None:
+                continue
+            if part.transfer.runs_ahead(part, chunk.offset):
+                link.exchange.unsent(path.number, chunk)
+                held = True
                 continue
             data = part.read_now(chunk.offset, chunk.length)
             if data is None:
@@ -129,7 +137,7 @@ class Bulk:
                     return
                 continue
             self._send(path, chunk, data)
-            part.moved(path.transport)
+            part.moved(path.transport, chunk.offset + chunk.length)
 
     def _fill_on(self, path: BulkPath) -> None:
         path.filling = False
@@ -143,7 +151,7 @@ class Bulk:
             data = await part.read(chunk.offset, chunk.length) if part is not None else None
             if data is not None and part is not None and path.up and path.cipher is not None:
                 self._send(path, chunk, data)
-                part.moved(path.transport)
+                part.moved(path.transport, chunk.offset + chunk.length)
             else:
                 link.exchange.unsent(path.number, chunk)
         except BaseException:

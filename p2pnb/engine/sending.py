@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import p2pnb.errors
+from p2pnb.engine.blocks import TOGETHER_BYTES
 from p2pnb.engine.transfers import Meter, Source
 from p2pnb.errors import (
     CodecError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outgoing", "OutgoingPart", "TransferState", "peer_error"]
 
+STALLED_S: Final = 1.0  # a receiver that took nothing for so long holds no other back
 INLINE_HEAD_BYTES: Final = MAX_INLINE_BYTES
 MAX_REASON_CHARS: Final = 500
 
@@ -76,6 +78,17 @@ class Outgoing:
         if not self.internal:
             part.link.host.transfer_changed(self)
 
+    def runs_ahead(self, part: OutgoingPart, offset: int) -> bool:
+        """Tell whether a receiver had better wait for slower ones, so that all share one reading of the source.
+
+        Nobody waits for one that stands still: it reads again, later.
+        """
+        if not self.source.blocking or len(self.parts) == 1:
+            return False
+        limit = time.monotonic() - STALLED_S
+        slow = [other for other in self.parts if other.state is TransferState.MOVING and other.moved_at > limit]
+        return any(other is not part and offset - other.position >= TOGETHER_BYTES for other in slow)
+
     def pause(self, paused: bool) -> None:
         """Let nothing more go out for a while, or let it go on."""
         for part in self.parts:
@@ -98,6 +111,8 @@ class OutgoingPart:
         self.meter = Meter(transfer.size_bytes)
         self.carriers: set[str] = set()  # transports that carried bulk of it
         self.paused_here = self.paused_there = False
+        self.position = 0  # how far chunks went out
+        self.moved_at = 0.0  # when one last did
         self.resumed_bytes: int | None = None  # that the receiver had from an earlier try; None: not known to have any
         self._resumes = False  # hashes were asked for, and the next acknowledgement tells
         self.sent_bytes = 0  # in chunks, what went out again after a loss included
@@ -195,15 +210,18 @@ class OutgoingPart:
 
     def accepted(self) -> None:
         self.state = TransferState.MOVING
+        self.moved_at = time.monotonic()
         self.meter.advance(0, time.monotonic())
         self.transfer.part_changed(self)
 
-    def moved(self, transport: str) -> None:
+    def moved(self, transport: str, end: int) -> None:
         """Note that a chunk went out, and what the peer has acknowledged so far."""
         self._note_resumed()
+        now = time.monotonic()
+        self.moved_at, self.position = now, max(self.position, end)
         self.carriers.add(transport)
         self.sent_bytes = self.link.exchange.sent_bytes(self.number)
-        self.meter.advance(self.link.exchange.acknowledged_bytes(self.number), time.monotonic())
+        self.meter.advance(self.link.exchange.acknowledged_bytes(self.number), now)
         if not self.transfer.internal:
             self.link.host.transfer_changed(self.transfer)
 
