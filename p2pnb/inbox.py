@@ -14,7 +14,7 @@ from p2pnb.protocol.wire import Preview
 
 __all__ = ["Inbox", "InboxItem", "Message"]
 
-LARGE_BYTES: Final = 1024 * 1024  # smaller values may stay: thousands of them are still little
+LARGE_BYTES: Final = 16 * 1024  # smaller values may stay: 10,000 of them are 160 MB at most
 KEPT_ITEMS: Final = 10_000
 KEPT_BYTES: Final = 512 * 1024 * 1024  # of replaced objects that nobody received
 

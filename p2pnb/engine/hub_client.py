@@ -100,7 +100,8 @@ class HubClient:
         self._limit = MAX_PAYLOAD_BYTES
         self._low_water = 256 * 1024
         self._retry_now = asyncio.Event()
-        self._heard = 0  # messages and pongs of the present socket
+        self._answers = 0  # pongs: only they show that both directions work
+        self._written = 0  # messages that the socket took
         self._probe: asyncio.Task[None] | None = None
         self._leaving = False
         self._was_connected = False
@@ -136,14 +137,18 @@ class HubClient:
 
     async def _probe_socket(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Ask the hub for a sign of life; a line that gives none is cut, so that `run` opens another."""
-        heard = self._heard
+        answers = self._answers
         try:
             with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
-                async with asyncio.timeout(PROBE_S):
+                async with asyncio.timeout(PROBE_S) as patience:
                     await socket.ping()  # may itself hang behind what the dead line doesn't take
-                    while self._heard == heard and self._socket is socket:
+                    written = self._written
+                    while self._answers == answers and self._socket is socket:
                         await asyncio.sleep(0.05)
-            if self._heard == heard and self._socket is socket:
+                        if self._queue and self._written != written:  # a slow line: the ping waits behind bulk
+                            written = self._written
+                            patience.reschedule(asyncio.get_running_loop().time() + PROBE_S)
+            if self._answers == answers and self._socket is socket:
                 _log.info("the hub does not answer; opening another connection")
                 raw = socket.get_extra_info("socket")
                 if raw is not None:
@@ -232,11 +237,10 @@ class HubClient:
         try:
             self._listener.welcomed(welcome)
             async for message in socket:
-                self._heard += 1
                 if message.type is aiohttp.WSMsgType.PING:
                     await socket.pong(message.data)
                 elif message.type is aiohttp.WSMsgType.PONG:
-                    pass
+                    self._answers += 1
                 elif message.type is aiohttp.WSMsgType.BINARY:
                     self._on_binary(message.data)
                 elif message.type is aiohttp.WSMsgType.TEXT:
@@ -343,6 +347,7 @@ class HubClient:
                     _log.debug("writing to the hub: %s", error)
                     await socket.close()
                     return
+                self._written += 1
                 before, self._buffered = self._buffered, self._buffered - len(message)
                 if self._buffered < self._low_water <= before or not self._queue:
                     self._listener.hub_buffer_low()

@@ -544,6 +544,8 @@ class Link:
                 self.greet()  # the peer still has a session that we lost: start over
             return
         if echo == bytes(NONCE_BYTES):
+            if self._relay is not None and self._relay.up:
+                self.host.path_broke()  # the peer gave up a path that stands here: is it our line that is dead?
             if not self._opening_nonce:
                 self._opening_nonce = secrets.token_bytes(NONCE_BYTES)
             self._send_open(theirs)
@@ -856,6 +858,9 @@ class Link:
                 if self.session is not None and number == self.session.preferred:
                     self._update_state()
             case se.PreferenceChanged():
+                for path in self._paths.values():  # what those in doubt owe goes over the new one
+                    if path.up and self.session is not None and self.session.in_doubt(path.number):
+                        self.exchange.path_lost(path.number)
                 self.host.loop.call_soon(self.bulk.may_move)
                 self._update_state()
 

@@ -134,6 +134,7 @@ class Member:
         self._dirty: dict[str, Outgoing | Incoming | Pull] = {}
         self._news_timer: asyncio.TimerHandle | None = None
         self._housekeeping = self.loop.call_later(HOUSEKEEPING_S, self._keep_house)
+        self._leaving: asyncio.Task[None] | None = None
         self._take_back_closer = engine.at_exit(self.leave)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────
@@ -177,9 +178,13 @@ class Member:
             raise _handshake_error((wrong or failures)[0])
 
     async def leave(self) -> None:
-        """Say goodbye to everybody and close. Safe to call twice."""
-        if self.state is MemberState.CLOSED:
-            return
+        """Say goodbye to everybody and close. Safe to call twice; goes on to its end if the caller is cancelled."""
+        if self._leaving is None:
+            self._leaving = self.loop.create_task(self._leave(), name="p2pnb leave")
+        if asyncio.current_task() is not self._leaving:
+            await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
         self._set_state(MemberState.CLOSED, None)
         self._take_back_closer()
         self.sharing.close()

@@ -28,7 +28,7 @@ class Flatness:
         self._peak = max((sample["rss"] for sample in samples), default=0)
 
     def growth(self, what: str) -> float:
-        """Growth over the second half: the median slope between the floors of its spans (Theil and Sen), times its length."""
+        """Growth over the second half: the median slope between the floors of its spans (Theil and Sen)."""
         if len(self._samples) < SPANS:
             return 0.0
         times = np.array([sample["time"] for sample in self._samples])

@@ -84,13 +84,14 @@ class SoakPeer:
             self._threads.append(thread)
 
     def drain(self) -> None:
-        """Send no more, and wait until all of our own has arrived."""
+        """Send no more, wait until all of our own has arrived, and say so."""
         self._stop.set()
         for thread in self._threads:
             if "_send" in thread.name or thread.name == "_say":
                 thread.join(TRANSFER_TIMEOUT_S)
                 if thread.is_alive():
                     self.failures.append(f"{self.name}: {thread.name} still waits")
+        self.report(event="drained")
 
     def tally(self) -> dict[str, Any]:
         """What went out and what came in so far."""
@@ -284,7 +285,7 @@ def main() -> None:
             case {"do": "break", "how": how, "seconds": seconds}:
                 peer.report(event="broken", count=peer.break_direct(how, seconds))
             case {"do": "drain"}:
-                threading.Thread(target=lambda: (peer.drain(), peer.report(event="drained")), daemon=True).start()
+                threading.Thread(target=peer.drain, name="drain", daemon=True).start()
             case {"do": "tally"}:
                 peer.report(event="tally", **peer.tally())
             case {"do": "peers"}:

@@ -17,7 +17,7 @@ SEED: Final = int(os.environ.get("P2PNB_SEED", "1"))
 @pytest.mark.slow
 @pytest.mark.timeout(MINUTES * 60 + 360)
 def test_everything_arrives_once_in_order_and_equal_while_everything_breaks() -> None:
-    summary = Soak(Settings(minutes=MINUTES, seed=SEED, fault_every_s=(5.0, 9.0))).run()
+    summary = Soak(Settings(minutes=MINUTES, seed=SEED, fault_every_s=(5.0, 9.0), pace=3e6)).run()
     print(json.dumps(summary, indent=2))
     assert not summary["failures"], json.dumps(summary, indent=2)
     assert sum(summary["faults"].values()) >= MINUTES * 5

@@ -192,11 +192,11 @@ class Forwarder:
         writer = self._loop.create_task(self._write(line, queue, news, target, way))
         try:
             while not line.ended:
-                while (way.held or len(queue) >= QUEUE_PIECES) and not line.ended:
+                await self._let_go(line, way)
+                while len(queue) >= QUEUE_PIECES and not line.ended:
                     await asyncio.sleep(_TICK_S)
                 data = bytearray(await self._loop.sock_recv(source, PIECE_BYTES))
-                while way.held and not line.ended:  # it came after the hold
-                    await asyncio.sleep(_TICK_S)
+                await self._let_go(line, way)  # the hold may have come while it waited for this
                 line.heard_at = time.monotonic()
                 queue.append((line.heard_at + way.delay_s, data))
                 news.set()
@@ -209,6 +209,10 @@ class Forwarder:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
+
+    async def _let_go(self, line: _Line, way: Direction) -> None:
+        while way.held and not line.ended:
+            await asyncio.sleep(_TICK_S)
 
     async def _write(
         self,

@@ -113,7 +113,11 @@ def main() -> None:
     for line in sys.stdin:
         verb, code = json.loads(line)
         try:
-            answer = eval(code, names) if verb == "value" else exec(code, names)
+            answer = None
+            if verb == "value":
+                answer = eval(code, names)
+            else:
+                exec(code, names)
             said = json.dumps(["value", answer])
         except BaseException:  # noqa: BLE001 - the test raises it
             said = json.dumps(["raised", traceback.format_exc()])

@@ -18,7 +18,9 @@ Open = Callable[..., Ledger]
 
 
 @pytest.mark.slow
-def test_ten_who_join_at_once_and_lose_their_hub_are_all_back_without_a_storm(hub: HostileHub, meeting: Meeting) -> None:
+def test_ten_who_join_at_once_and_lose_their_hub_are_all_back_without_a_storm(
+    hub: HostileHub, meeting: Meeting
+) -> None:
     """F28."""
     meeting.create("Ada")
     with ThreadPoolExecutor(10) as pool:

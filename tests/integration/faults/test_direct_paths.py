@@ -5,9 +5,13 @@ F3, F5 (a known break), F6, F22, F23, F26. What a network does to them is in `te
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 import pytest
@@ -139,3 +143,71 @@ def test_hub_that_comes_and_goes_is_not_noticed_on_a_direct_path(
         assert ada.peers["Ben"].path == direct
     book.settle()
     until(lambda: ada.state == ben.state == "open", "the hub is back", 40)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TCP, reason="there is no direct TCP")
+def test_connection_of_an_old_generation_is_refused(
+    lined: LinedMeeting, ledger: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F23: tokens of a session that ended open nothing, not even a byte; the paths that stand don't notice."""
+    module: Any = import_module("p2pnb.engine.direct")
+
+    seen: list[tuple[str, int, bytes]] = []
+    dial = module.dial
+
+    async def noted(address: str, port: int, token: bytes) -> Any:
+        seen.append((address, port, token))
+        return await dial(address, port, token)
+
+    monkeypatch.setattr(module, "dial", noted)
+    ada, ben = _people(lined, "tcp")
+    until(lambda: seen)
+    ben.leave()
+    until(lambda: not ada.peers, "Ben left")
+    old = list(seen)
+    carl = lined.join("Ben", relay="fallback", accept=True, direct_tcp=True)
+    until(lambda: ada.peers and ada.peers["Ben"].path == "tcp", "a new session, a new path", 20)
+    for address, port, token in old:
+        with suppress(ConnectionRefusedError), socket.create_connection((address, port), 5) as late:
+            late.settimeout(8)
+            late.sendall(token + bytes(64))
+            with suppress(ConnectionResetError):
+                assert late.recv(1) == b"", "closed without a word"
+    book = ledger(ada, carl)
+    book.say(ada)
+    book.send(carl, 1_000_000)
+    book.settle()
+    assert _standing(ada, "Ben")["tcp"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TCP, reason="there is no direct TCP")
+def test_dial_that_is_late_changes_nothing_and_leaves_nothing(
+    lined: LinedMeeting, ledger: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F23: every dial is held up until its paths are of yesterday."""
+    module: Any = import_module("p2pnb.engine.direct")
+
+    dial, held = module.dial, list[bytes]()
+
+    async def slowly(address: str, port: int, token: bytes) -> Any:
+        connection = await dial(address, port, token)
+        if len(held) < 6:
+            held.append(token)
+            await asyncio.sleep(0.4 * len(held))
+        return connection
+
+    monkeypatch.setattr(module, "dial", slowly)
+    monkeypatch.setattr(module, "RETRY_S", (0.1, 0.2, 0.5))
+    ada, ben = lined.people("Ada", "Ben", relay="fallback", accept=True, direct_tcp=True)
+    book = ledger(ada, ben)
+    for _ in range(4):
+        _break(ada, "Ben")
+        _break(ben, "Ada")
+        book.say(ada)
+        book.say(ben)
+        book.send(ada, 100_000)
+    _direct(ada, ben, "tcp")
+    book.settle()
+    until(lambda: _standing(ada, "Ben") == _standing(ben, "Ada") and _standing(ada, "Ben")["tcp"] == 1, "one is left")

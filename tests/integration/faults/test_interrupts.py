@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -16,41 +15,57 @@ from p2pnb.errors import P2PError
 from tests.integration.meeting import Errors, Meeting, still_lives, texts, until
 
 
-@contextmanager
-def _keys_pressed(seed: int) -> Iterator[Callable[[], int]]:
-    """Press Ctrl-C at random moments of the main thread, until the block ends."""
-    main = threading.main_thread().ident
-    assert main is not None
-    dice, over, count = random.Random(seed), threading.Event(), 0
+class _Keyboard:
+    """Somebody who presses Ctrl-C at random moments; it counts only inside `listening`, where the test is ready."""
 
-    def press() -> None:
-        nonlocal count
-        while not over.wait(dice.uniform(0.001, 0.03)):
-            count += 1
+    def __init__(self, seed: int) -> None:
+        self.pressed = 0
+        self._dice = random.Random(seed)
+        self._armed = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._press, name="keyboard")
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let one Ctrl-C end this block, at any of its moments."""
+        with suppress(KeyboardInterrupt):
+            self._armed = True
+            yield
+            self._armed = False
+
+    def __enter__(self) -> _Keyboard:
+        self._before = signal.signal(signal.SIGINT, self._heard)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        signal.signal(signal.SIGINT, self._before)
+
+    def _heard(self, *_: object) -> None:
+        if self._armed:
+            self._armed = False
+            self.pressed += 1
+            raise KeyboardInterrupt
+
+    def _press(self) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        while not self._over.wait(self._dice.uniform(0.001, 0.03)):
             signal.pthread_kill(main, signal.SIGINT)
-
-    thread = threading.Thread(target=press, name="keyboard")
-    armed = signal.getsignal(signal.SIGINT)
-    try:
-        thread.start()
-        yield lambda: count
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        over.set()
-        thread.join()
-        signal.signal(signal.SIGINT, armed)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_interrupts_at_any_moment_leave_every_state_whole(meeting: Meeting, seed: int) -> None:
     """What returned has happened, what was interrupted has happened once or not at all, and all goes on."""
     ada, ben = meeting.people("Ada", "Ben", accept=True)
-    tried, sure, number = [], [], 0
-    with _keys_pressed(seed) as pressed:
-        while number < 250:
-            with suppress(KeyboardInterrupt, P2PError):
-                number += 1
-                tried.append(str(number))
+    tried: list[str] = []
+    sure: list[str] = []
+    with _Keyboard(seed) as keyboard:
+        for number in range(250):
+            tried.append(str(number))
+            with suppress(P2PError), keyboard.listening():
                 ada.chat(str(number))
                 sure.append(tried[-1])
                 if number % 5 == 0:
@@ -58,7 +73,7 @@ def test_interrupts_at_any_moment_leave_every_state_whole(meeting: Meeting, seed
                 if number % 7 == 0:
                     ada.receive("never", timeout=0.01)
                 list(ada.peers.values()), ada.transfers, ada.inbox.all(), repr(ada)
-        assert pressed() > 10
+        assert keyboard.pressed > 10
     ada.chat("over")
     until(lambda: texts(ben)[-1:] == ["over"])
     heard = texts(ben)[:-1]
@@ -79,14 +94,16 @@ def test_callback_that_raises_what_is_no_error_ends_nothing(
     def callback(_: object) -> None:
         raise kind
 
-    for event in ("message", "object", "transfer", "peer", "state", "offer"):
-        ben.on(event, callback)
+    events = ("message", "object", "transfer", "peer", "state", "offer")
+    deaf = [ben.on(event, callback) for event in events]
     ada.chat("one")
     ada.send([1, 2], "pair")
     until(lambda: texts(ben) == ["one"])
     assert ben.receive("pair", 5) == [1, 2]
     assert engine().alive
     still_lives(ada, ben)
+    for stop in deaf:
+        stop()
     assert log.texts(), "it is told in the log"
     log.records.clear()
 
@@ -108,15 +125,10 @@ def test_accept_function_that_raises_what_is_no_error_lets_the_offer_wait(
 
 def test_interrupt_of_leave_is_no_reason_to_stay(meeting: Meeting) -> None:
     ada, ben = meeting.people("Ada", "Ben")
-    main = threading.main_thread().ident
-    assert main is not None
-    timer = threading.Timer(0.0, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
-    with suppress(KeyboardInterrupt):
-        ben.leave()
-        time.sleep(0.2)
-    timer.join()
-    until(lambda: not ada.peers, "Ben is gone or can go", 1) if ben.state == "closed" else None
+    with _Keyboard(1) as keyboard:
+        while not keyboard.pressed and ben.state != "closed":
+            with keyboard.listening():
+                ben.leave()
     ben.leave()
     until(lambda: not ada.peers, "Ben left")
     assert ben.state == "closed"

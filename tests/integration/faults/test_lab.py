@@ -74,7 +74,8 @@ class Place:
         """Say something; return how long it took to be heard, seconds."""
         began = time.monotonic()
         speaker.run(f"room.chat({text!r})")
-        at = hearer.value(f"until(lambda: [at for _, said, at in heard if said == {text!r}], {timeout})[0]", timeout + 10)
+        times = f"[at for _, said, at in heard if said == {text!r}]"
+        at = hearer.value(f"until(lambda: {times}, {timeout})[0]", timeout + 10)
         return float(at) - began
 
     def both_heard_all(self, ada_said: list[str], ben_said: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A peer's process is frozen, computes without letting go of the interpreter, or lives by a wrong clock (F12, F13, F16)."""
+"""A peer's process is frozen, holds the interpreter, or lives by a wrong clock (F12, F13, F16)."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_cell_that_holds_the_interpreter_costs_no_session(
     ben.run("threading.Thread(target=hold, args=(9,)).start()")
     held_since = time.monotonic()
     transfer = ada.send(b"z" * 30_000_000, "item")
-    said = []
+    said: list[str] = []
     while time.monotonic() - held_since < 8.5:
         said.append(str(len(said)))
         ada.chat(said[-1])

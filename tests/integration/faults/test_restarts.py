@@ -169,7 +169,9 @@ def test_source_that_changed_in_between_is_never_spliced(
         assert again.per_peer["Ben"].sent_bytes < SIZE - (0.6 * SIZE - 2 * JOURNAL), "most of it was still good"
 
 
-def test_pause_outlives_the_paths(hub: HostileHub, lined: LinedMeeting, ada: Room, source: Path, tmp_path: Path) -> None:
+def test_pause_outlives_the_paths(
+    hub: HostileHub, lined: LinedMeeting, ada: Room, source: Path, tmp_path: Path
+) -> None:
     """Paused by either side: chat passes, a reset line changes nothing, and it goes on when it is let."""
     with _ben(ada, hub, tmp_path / "ben") as ben:
         transfer = ada.send_file(source)
