@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from p2pnb.engine.blocks import BlockCache
 from p2pnb.engine.buffers import WriteBuffers
 from p2pnb.engine.bulk import Bulk, RelayPolicy
 from p2pnb.engine.direct import DirectTcp
+from p2pnb.engine.greeting import Greeting
 from p2pnb.engine.receiving import Incoming
 from p2pnb.engine.sending import OutgoingPart
 from p2pnb.engine.thread import register_fork_sensitive
@@ -37,12 +37,11 @@ from p2pnb.paths.relay import PayloadSender, RelayConnection
 from p2pnb.paths.tcp import TcpConnection, TcpListener
 from p2pnb.protocol import exchange as ex
 from p2pnb.protocol import session as se
-from p2pnb.protocol.handshake import Established, GuessBudget, Handshake, HandshakeFailed, HandshakeRandom
+from p2pnb.protocol.handshake import Established, GuessBudget, HandshakeFailed
 from p2pnb.protocol.hub import IceServer
 from p2pnb.protocol.keys import NONCE_BYTES, verification_commitment
 from p2pnb.protocol.records import PathCipher
 from p2pnb.protocol.wire import (
-    HANDSHAKE_TIMEOUT_S,
     MAX_BEFORE_PROOF_BYTES,
     PROOF_TIMEOUT_S,
     SESSION_KEEP_S,
@@ -54,7 +53,6 @@ from p2pnb.protocol.wire import (
     Profile,
     Pull,
     PullRefused,
-    RejectCode,
     RtcAnswer,
     RtcOffer,
     ShareBlocks,
@@ -71,12 +69,9 @@ RELAY_RETRY_S: Final = 3.0  # doubled up to RELAY_RETRY_MOST_S: a slow line may 
 RELAY_RETRY_MOST_S: Final = 30.0
 RELAY_REOPEN_S: Final = 0.05  # after the first loss; a peer that breaks every path has to wait
 RELAY_SETTLED_S: Final = 10.0  # a relay path that lived this long clears the count of tries
-RETRY_FIRST_S: Final = 0.1  # of a handshake that a damaged message ended
-RETRY_MOST_S: Final = 5.0
 ACK_REST_S: Final = 0.02  # landed bytes that fill no eighth of the window are told after this
 BROKEN_RECORDS: Final = 3  # paths lost by a bad tag within BROKEN_WITHIN_S are no accident: the user hears of it
 BROKEN_WITHIN_S: Final = 600.0
-MAX_GREETINGS: Final = 20  # handshakes restarted by one peer id; a loop at the other end stops here
 
 T = TypeVar("T")
 _log = logging.getLogger("p2pnb.link")
@@ -190,20 +185,14 @@ class Link:
         self.outgoing: dict[int, OutgoingPart] = {}
         self.incoming: dict[int, Incoming] = {}
         self.present = True  # as far as the hub says
+        self.greeting = Greeting(self)
         self._established: Established | None = None
-        self._handshake: Handshake | None = None
-        self._handshake_message: bytes = b""  # the HELLO being answered
-        self._hello_nonce = b""
-        self._has_guess = False
-        self._greetings = 0
-        self._my_verification_nonce = b""
         self._paths: dict[se.PathId, _Path] = {}
         self._relay: _Path | None = None
         self._opening_nonce = b""  # of the OPEN we sent and wait for
         self._relay_tries = 0  # since a relay path last lived for a while
         self._next_path = 1
         self._timer: asyncio.TimerHandle | None = None
-        self._handshake_timer: asyncio.TimerHandle | None = None
         self._relay_timer: asyncio.TimerHandle | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
         self._keep_timer: asyncio.TimerHandle | None = None
@@ -213,6 +202,11 @@ class Link:
         register_fork_sensitive(self)
 
     # ── what others may know ────────────────────────────────────────────────────────────────────────
+    @property
+    def gone(self) -> bool:
+        """True after the end."""
+        return self.state is LinkState.GONE
+
     @property
     def confirmed(self) -> bool:
         """True once the peer proved the words and said who it is."""
@@ -265,128 +259,19 @@ class Link:
         return same_host_tag(self._established.session.secret)
 
     @property
-    def _features(self) -> tuple[str, ...]:
+    def features(self) -> tuple[str, ...]:
         if self.host.relay_policy is RelayPolicy.ONLY:
             return ()
         return ("webrtc", "tcp") if self.host.direct_tcp else ("webrtc",)
 
     # ── handshake ───────────────────────────────────────────────────────────────────────────────────
-    def greet(self, nonce: bytes = b"") -> None:
-        """Start a handshake, or start it over; `nonce` repeats a HELLO, so that two restarts don't chase each other."""
-        if self.state is LinkState.GONE or not self.host.hub_connected:
-            return
-        self._drop_handshake()
-        if self.given_up:
-            return
-        self._greetings += 1
-        fresh = HandshakeRandom(nonce or secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(32))
-        self._hello_nonce = fresh.nonce
-        self._my_verification_nonce = fresh.verification_nonce
-        self._handshake = Handshake(
-            room=self.host.room_id,
-            words=self.host.words,
-            my_id=self.host.my_id,
-            peer_id=self.peer_id,
-            random=fresh,
-            features=self._features,
-        )
-        self._handshake.start()
-        self._send_handshake()
-        self._handshake_timer = self.host.loop.call_later(HANDSHAKE_TIMEOUT_S, self._handshake_timed_out)
-
-    def guess_granted(self) -> None:
-        """The budget allows this handshake to go on."""
-        handshake = self._handshake
-        if handshake is None or not handshake.waits_to_share:
-            self.host.budget.give_back()
-            return
-        self._has_guess = True
-        self._handshake_event(handshake.share())
-
-    def guess_refused(self) -> None:
-        """The budget is used up: this newcomer can't be taken."""
-        if self._handshake is not None:
-            self._handshake_event(self._handshake.reject(RejectCode.LOCKED))
-
-    @property
-    def given_up(self) -> bool:
-        """True after too many handshakes that led nowhere; news from the hub about this peer start over."""
-        return self._greetings >= MAX_GREETINGS
-
-    @property
-    def waits_for_guess(self) -> bool:
-        return self._handshake is not None and self._handshake.waits_to_share and not self._has_guess
-
-    def _on_handshake_message(self, message: bytes) -> None:
-        is_hello = message[0] == HandshakeType.HELLO
-        if is_hello and self._handshake is not None and message == self._handshake_message:
-            return  # the hub delivered it twice
-        if is_hello and (self._handshake is None or self._handshake.greeted):
-            if self.session is not None and self.session.preferred is not None:
-                return  # the session stands: nobody who belongs to it would start over
-            # the peer started over: our HELLO stands, everything else is fresh
-            self.greet(self._hello_nonce if self._handshake is not None else b"")
-        if self._handshake is None:
-            return
-        if is_hello:
-            self._handshake_message = message
-        self._handshake_event(self._handshake.receive_message(message))
-
-    def _handshake_event(self, event: Established | HandshakeFailed | None) -> None:
-        handshake = self._handshake
-        assert handshake is not None
-        guess_given = handshake.guess_given
-        self._send_handshake()
-        match event:
-            case Established():
-                self._return_guess(lost=False)
-                self._drop_handshake()
-                self._begin_session(event)
-                self.host.handshake_done(self)
-            case HandshakeFailed(code=code):
-                self._return_guess(lost=guess_given)
-                self._drop_handshake()
-                if code is RejectCode.MALFORMED and self.present and not self.given_up:
-                    # a message was lost or changed, or two tries crossed: try again, not both at the same time
-                    wait = min(RETRY_MOST_S, RETRY_FIRST_S * 2**self._greetings) * random.uniform(0.2, 1)  # noqa: S311
-                    self._handshake_timer = self.host.loop.call_later(wait, self._greet_again)
-                self.host.handshake_failed(self, event)
-            case None:
-                if handshake.waits_to_share and not self._has_guess:
-                    self.host.wants_guess(self)
-
-    def _send_handshake(self) -> None:
-        if self._handshake is not None:
-            for message in self._handshake.messages_to_send():
-                self.host.hub.send_payload(self.peer_id, message)
-
-    def _handshake_timed_out(self) -> None:
-        if self._handshake is not None and self.present:
-            self.greet()
-
-    def _greet_again(self) -> None:
-        if self._handshake is None and self.session is None and self.present:
-            self.greet()
-
-    def _return_guess(self, *, lost: bool) -> None:
-        if self._has_guess:
-            self._has_guess = False
-            if lost:
-                self.host.budget.lose(self.host.loop.time())
-            else:
-                self.host.budget.give_back()
-
-    def _drop_handshake(self) -> None:
-        if self._handshake is not None:
-            self._return_guess(lost=self._handshake.guess_given)
-        self._handshake = None
-        self._handshake_message = b""
-        if self._handshake_timer is not None:
-            self._handshake_timer.cancel()
-            self._handshake_timer = None
+    def greet(self) -> None:
+        """Start a handshake, or start it over."""
+        self.greeting.greet()
 
     # ── session ─────────────────────────────────────────────────────────────────────────────────────
-    def _begin_session(self, established: Established) -> None:
+    def begin_session(self, established: Established) -> None:
+        """The handshake succeeded: everything before it belongs to another session."""
         now = self.host.loop.time()
         if self.session is not None:
             self._end_transfers(PeerGoneError("The other side lost this connection's state; send again."))
@@ -394,14 +279,14 @@ class Link:
             self.host.session_lost(self)
             for path in list(self._paths.values()):
                 self._drop_path(path)
-        self._greetings = 0
+        self.greeting.tries = 0
         self._established = established
         self.profile = None
         self.session = se.Session()
         self.exchange = ex.Exchange()
         self.bulk.session_began()
         self.session.send(
-            Profile(self.host.my_name, self.host.my_kind, self._my_verification_nonce, list(self._features)), now
+            Profile(self.host.my_name, self.host.my_kind, self.greeting.verification_nonce, list(self.features)), now
         )
         self._relay_established(established.my_nonce, established.peer_nonce)
 
@@ -413,7 +298,7 @@ class Link:
         commitment = verification_commitment(profile.verification_nonce)
         if not hmac.compare_digest(commitment, established.peer_commitment):
             raise ProtocolError("the peer's verification nonce is not the one it committed to")
-        mine, theirs = self._my_verification_nonce, profile.verification_nonce
+        mine, theirs = self.greeting.verification_nonce, profile.verification_nonce
         nonces = (mine, theirs) if established.initiator else (theirs, mine)
         self.verification = established.root.verification(*nonces)
         self.profile = profile
@@ -454,7 +339,7 @@ class Link:
         if self.state is LinkState.GONE:
             return
         self.state = LinkState.GONE
-        self._drop_handshake()
+        self.greeting.drop()
         self._end_transfers(PeerGoneError(reason))
         self._stop_upgrades()
         self.bulk.end()
@@ -482,13 +367,13 @@ class Link:
         if self.session is not None:
             self.open_relay()
         elif self.present:
-            self._greetings = 0
+            self.greeting.tries = 0
             self.greet()
 
     def peer_returned(self) -> None:
         """The hub says that the peer is (again) connected."""
         self.present = True
-        self._greetings = self._relay_tries = 0
+        self.greeting.tries = self._relay_tries = 0
         if self.session is None:
             self.greet()
         else:
@@ -504,8 +389,7 @@ class Link:
         self._opening_nonce = b""
         if self._relay is not None:
             self.path_failed(self._relay, "the hub connection broke")
-        if self._handshake is not None:
-            self._drop_handshake()
+        self.greeting.drop()
 
     # ── relay path ──────────────────────────────────────────────────────────────────────────────────
     def payload_received(self, payload: memoryview) -> None:
@@ -517,7 +401,7 @@ class Link:
         elif kind == HandshakeType.OPEN:
             self._on_open(bytes(payload[1:]))
         elif len(payload) <= 4096:
-            self._on_handshake_message(bytes(payload))
+            self.greeting.message_received(bytes(payload))
 
     def open_relay(self) -> None:
         """Open the relay path under the standing session, or open it anew."""
@@ -540,7 +424,7 @@ class Link:
         if theirs == self._opening_nonce:
             return  # our own OPEN came back
         if self.session is None:
-            if self._handshake is None:
+            if self.greeting.handshake is None:
                 self.greet()  # the peer still has a session that we lost: start over
             return
         if echo == bytes(NONCE_BYTES):
@@ -958,6 +842,6 @@ class Link:
                 path.connection.abandon()
         self._paths.clear()
         self._established = None
-        self._handshake = None
+        self.greeting.handshake = None
         self.session = None
         self.state = LinkState.GONE

@@ -392,14 +392,14 @@ class Member:
     def _serve_waiting(self) -> None:
         while self._waiting_for_guess:
             link = self._waiting_for_guess[0]
-            if not link.waits_for_guess:
+            if not link.greeting.waits_for_guess:
                 self._waiting_for_guess.pop(0)
             elif self.budget.take(self.loop.time()):
                 self._waiting_for_guess.pop(0)
-                link.guess_granted()
+                link.greeting.guess_granted()
             elif self.budget.exhausted:
                 self._waiting_for_guess.pop(0)
-                link.guess_refused()
+                link.greeting.guess_refused()
             else:
                 return
 
@@ -411,7 +411,7 @@ class Member:
             if link.peer_id not in self._settling:
                 self._listener.noticed(_newcomer_error(failure, self.budget.locked))
             self._settled(link, failure)
-        elif link.given_up:
+        elif link.greeting.given_up:
             self._settled(link, failure)
         self._serve_waiting()
 

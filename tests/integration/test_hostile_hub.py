@@ -43,7 +43,7 @@ def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test wait for the protocol's patience with slow kernels."""
     monkeypatch.setattr("p2pnb.engine.link.RELAY_RETRY_S", 0.2)
     monkeypatch.setattr("p2pnb.engine.link.PROOF_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("p2pnb.engine.link.HANDSHAKE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("p2pnb.engine.greeting.HANDSHAKE_TIMEOUT_S", 0.5)
     monkeypatch.setattr("p2pnb.protocol.session.PING_ACTIVE_S", 0.3)
     monkeypatch.setattr("p2pnb.protocol.session.PATH_DOUBT_S", 1.0)
 

@@ -10,6 +10,7 @@ import pytest
 
 from p2pnb.engine.link import Link, LinkState, RelayPolicy
 from p2pnb.protocol.handshake import GuessBudget, HandshakeFailed
+from p2pnb.protocol.hub import IceServer
 from p2pnb.protocol.wire import (
     Accept,
     Chat,
@@ -31,7 +32,8 @@ class Host:
 
     def __init__(self, my_id: bytes, line: list[tuple[bytes, bytes]]) -> None:
         self.room_id, self.words, self.my_id, self.my_name, self.my_kind = "room", "words", my_id, "name", "kernel"
-        self.budget, self.relay_policy, self.ice_servers = GuessBudget(), RelayPolicy.ONLY, []
+        self.budget, self.relay_policy = GuessBudget(), RelayPolicy.ONLY
+        self.ice_servers: list[IceServer] = []
         self.loop, self.hub, self.hub_connected = asyncio.get_running_loop(), self, True
         self.payload_limit, self.buffered = 1 << 18, 0
         self.failures: list[HandshakeFailed] = []
@@ -47,9 +49,9 @@ class Host:
 
     def wants_guess(self, link: Link) -> None:
         if self.budget.take(self.loop.time()):
-            link.guess_granted()
+            link.greeting.guess_granted()
         else:
-            link.guess_refused()
+            link.greeting.guess_refused()
 
     def handshake_failed(self, link: Link, failure: HandshakeFailed) -> None:
         self.failures.append(failure)
@@ -116,7 +118,7 @@ async def test_several_violations_in_one_burst_end_the_path_and_lose_nothing_bet
     pair = Pair()
     pair.meet()
     offer = Offer(1, "object", "x", 1, 0, Preview("x"))
-    frames = [
+    frames: list[ControlFrame] = [
         Profile("again", "kernel", b""),
         Profile("and again", "kernel", b""),
         offer,
@@ -139,11 +141,11 @@ async def test_a_guess_is_lost_whatever_excuse_follows_it(code: RejectCode) -> N
     pair = Pair()
     pair.a.greet()
     pair.b.greet()
-    while not pair.a._handshake or not pair.a._handshake.guess_given:
+    while not pair.a.greeting.handshake or not pair.a.greeting.handshake.guess_given:
         to, payload = pair.line.pop(0)
         if to == BEN or payload[0] < HandshakeType.CONFIRM:
             (pair.a if to == ADA else pair.b).payload_received(memoryview(payload))
-    pair.a.payload_received(memoryview(bytes([HandshakeType.REJECT]) + pair.a._handshake._id + bytes([code])))
+    pair.a.payload_received(memoryview(bytes([HandshakeType.REJECT]) + pair.a.greeting.handshake._id + bytes([code])))
     assert pair.hosts[ADA].budget._lost == 1
 
 
@@ -151,10 +153,10 @@ async def test_a_reject_before_any_guess_costs_nothing() -> None:
     pair = Pair()
     pair.a.greet()
     pair.b.greet()
-    while pair.a._handshake is None or not pair.a._has_guess:
+    while pair.a.greeting.handshake is None or not pair.a.greeting._has_guess:
         to, payload = pair.line.pop(0)
         (pair.a if to == ADA else pair.b).payload_received(memoryview(payload))
-    refusal = bytes([HandshakeType.REJECT]) + pair.a._handshake._id + bytes([RejectCode.WRONG_CODE])
+    refusal = bytes([HandshakeType.REJECT]) + pair.a.greeting.handshake._id + bytes([RejectCode.WRONG_CODE])
     pair.a.payload_received(memoryview(refusal))
     assert pair.hosts[ADA].budget._lost == 0
 
