@@ -25,7 +25,7 @@ FIRST_AFTER_S: Final = 0.1  # the first messages go before aiortc's import, whic
 TCP_FIRST_S: Final = 1.0  # where direct TCP is possible it usually stands by then, and WebRTC isn't needed
 RETRY_S: Final = (1.0, 5.0, 15.0, 60.0)  # then every 60 s
 ANSWER_TIMEOUT_S: Final = 30.0  # the peer's kernel may hold the GIL
-AT_ONCE: Final = 4  # lanes negotiated side by side: each costs both sides some 50 ms of computing
+AT_ONCE: Final = 8  # lanes negotiated side by side: each costs both sides some 50 ms of computing
 
 _log = logging.getLogger("p2pnb.upgrade")
 

@@ -5,7 +5,8 @@ whether bulk would have taken more lanes' room. From that a small hill climber d
 
     MEASURING  the goodput of the present count, for a while           ── more may help ──> SETTLING with twice as many
     SETTLING   the new lanes connect and find their rate               ──────────────────> JUDGING
-    JUDGING    their goodput: GAIN better than before? keep, and measure on; else take them back ──> HOLDING
+    JUDGING    their goodput: GAIN better than before? keep them and try more (four times as many, if the gain was
+               nearly twofold); else take them back ──> HOLDING
     HOLDING    this count, until the retry time (doubled after each vain try) or a collapse of goodput
 
 One lane is enough on most lines: a try costs a few connections, and is made only while the present ones are the
@@ -19,6 +20,8 @@ from typing import Final
 
 __all__ = ["LaneControl"]
 
+LINEAR: Final = 1.6  # a doubling that brought so much is followed by a quadrupling
+ENOUGH_UP: Final = 0.75  # of the new lanes: one whose packets were lost comes later, and is not waited for
 GAIN: Final = 1.2  # what a doubling has to bring; less is noise, and every lane costs computing
 COLLAPSE: Final = 0.5  # of the goodput that was held: look again
 LEAST_WINDOW_S: Final = 0.6  # of one measurement
@@ -85,7 +88,9 @@ class LaneControl:
                     self._try_more(now, acknowledged, lanes)
             case _Phase.SETTLING:
                 settle = max(LEAST_SETTLE_S, SETTLE_ROUND_TRIPS * round_trip_s)
-                if (lanes >= self.count and took >= settle) or took >= MOST_SETTLE_S:
+                before = self._base[0]
+                enough = lanes - before >= ENOUGH_UP * (self.count - before)
+                if (enough and took >= settle) or took >= MOST_SETTLE_S:
                     self._phase = _Phase.JUDGING
                     self._start(now, acknowledged)
             case _Phase.JUDGING:
@@ -101,12 +106,12 @@ class LaneControl:
                         self._phase = _Phase.MEASURING
         return self.count
 
-    def _try_more(self, now: float, acknowledged: int, lanes: int) -> None:
-        if self.count >= self.most or lanes < self.count:
+    def _try_more(self, now: float, acknowledged: int, lanes: int, factor: int = 2) -> None:
+        if self.count >= self.most or lanes < ENOUGH_UP * self.count:
             self._hold(now, acknowledged)
             return
         self._base = (self.count, self.goodput)
-        self.count = min(self.most, 2 * self.count)
+        self.count = min(self.most, factor * self.count)
         self._phase = _Phase.SETTLING
         self._start(now, acknowledged)
 
@@ -114,7 +119,8 @@ class LaneControl:
         before, goodput = self._base
         if self.goodput >= GAIN * goodput and lanes > before:
             self._retry_s = RETRY_S
-            self._try_more(now, acknowledged, lanes)
+            linear = self.goodput >= LINEAR * goodput
+            self._try_more(now, acknowledged, lanes, 4 if linear else 2)
             return
         self.count = before
         self._hold(now, acknowledged)
