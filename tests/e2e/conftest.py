@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pnb.demo.servers import JupyterServer, copy_notebooks
+from tests.e2e.lab import Notebook
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -45,6 +46,26 @@ def servers(tmp_path_factory):
         for server in (ada, ben):
             copy_notebooks(server)
         yield ada, ben
+
+
+@pytest.fixture(scope="module")
+def pair(browser, servers):
+    """Both notebooks open and in one room; the invite went by copy and paste."""
+    ada = Notebook(browser, servers[0], "ada.ipynb")
+    ben = Notebook(browser, servers[1], "ben.ipynb")
+    ada.run_cell(0)
+    ada.panel.wait_for()
+    link = ada.panel.locator(".p2pnb-secret").nth(1).inner_text()
+    ben.write_cell(0, f'invite = "{link}"')
+    ben.run_cell(0)
+    ben.run_cell(1)
+    ben.panel.wait_for()
+    ada.run_cell(1)
+    yield ada, ben
+    assert not ada.errors and not ben.errors
+    assert not ada.dialogs and not ben.dialogs
+    ada.close()
+    ben.close()
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,7 @@ class Notebook:
         self.page.on("dialog", self._on_dialog)
         self.page.goto(server.page(path))
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.page.evaluate(
-            "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.ready; return 1 }"
-        )
+        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.ready; return 1 }")
         if dark:
             self.theme("JupyterLab Dark")
 

@@ -6,37 +6,17 @@ import time
 
 import pytest
 
-from tests.e2e.lab import Notebook, wait_for
+from tests.e2e.lab import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def pair(browser, servers):
-    """Both notebooks open and in one room; the invite went by copy and paste."""
-    ada = Notebook(browser, servers[0], "ada.ipynb")
-    ben = Notebook(browser, servers[1], "ben.ipynb")
-    ada.run_cell(0)
-    ada.panel.wait_for()
-    link = ada.panel.locator(".p2pnb-secret").nth(1).inner_text()
-    ben.write_cell(0, f'invite = "{link}"')
-    ben.run_cell(0)
-    ben.run_cell(1)
-    ben.panel.wait_for()
-    ada.run_cell(1)
-    yield ada, ben
-    assert not ada.errors and not ben.errors
-    assert not ada.dialogs and not ben.dialogs
-    ada.close()
-    ben.close()
 
 
 def test_both_panels_show_the_other_and_a_direct_path(pair, screenshots):
     ada, ben = pair
     ada.panel.get_by_text("Ben", exact=True).first.wait_for()
     ben.panel.get_by_text("Ada", exact=True).first.wait_for()
-    ada.panel.get_by_text("direct WebRTC").wait_for(timeout=30_000)
-    ben.panel.get_by_text("direct WebRTC").wait_for(timeout=30_000)
+    ada.panel.get_by_text("direct TCP").first.wait_for(timeout=30_000)
+    ben.panel.get_by_text("direct TCP").first.wait_for(timeout=30_000)
     ada.panel.get_by_text(" ms").first.wait_for()
     ada.panel.screenshot(path=screenshots / "lab-room-light.png")
     ada.panel.get_by_role("button", name="Show invite").click()

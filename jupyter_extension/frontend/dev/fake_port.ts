@@ -68,7 +68,31 @@ export class FakePort implements Port {
         ),
       });
     }
-    const value = { sync: { unknown: [] }, upload_end: { transfer: "9" } }[message.cmd as string] ?? null;
+    if (message.cmd === "pause" || message.cmd === "resume") {
+      const paused = message.cmd === "pause";
+      const state = paused ? "paused" : "moving";
+      this.patch({
+        transfers: this.#state.transfers.map((transfer) =>
+          transfer.id !== message["transfer"]
+            ? transfer
+            : {
+                ...transfer,
+                state,
+                paused_here: paused,
+                parts: transfer.parts.map((part) => ({ ...part, state, paused_here: paused, paused_there: false })),
+              },
+        ),
+      });
+    }
+    if (message.cmd === "unshare") {
+      this.patch({ shares: this.#state.shares.filter((share) => share.key !== message["share"]) });
+    }
+    const value = {
+      fetch_share: { transfer: "8" },
+      retry: { transfer: "9" },
+      sync: { unknown: [] },
+      upload_end: { transfer: "9" },
+    }[message.cmd as string] ?? null;
     this.#emit({ kind: "ack", id: message.id, ok: true, value });
   }
 

@@ -18,7 +18,7 @@ const states: Record<string, () => PanelState> = {
   room: () => ROOM,
   busy: () => ROOM,
   lobby: () => LOBBY,
-  alone: () => ({ ...ROOM, peers: [], messages: [], offers: [], items: [], transfers: [] }),
+  alone: () => ({ ...ROOM, peers: [], messages: [], offers: [], shares: [], items: [], transfers: [] }),
   local: () => ({ ...ROOM, peers: [], invite: ROOM.invite && { ...ROOM.invite, local_only: true } }),
   locked: () => ({ ...ROOM, room: ROOM.room && { ...ROOM.room, locked: true, state: "reconnecting" } }),
   closed: () => ({ ...ROOM, room: ROOM.room && { ...ROOM.room, state: "closed" }, invite: null, peers: [] }),

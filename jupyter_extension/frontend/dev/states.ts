@@ -1,5 +1,5 @@
 /** States to look at. */
-import type { ItemState, MessageState, PanelState, PreviewState } from "../src/ports/protocol.ts";
+import type { ItemState, MessageState, PanelState, PreviewState, ShareState, TransferPartState } from "../src/ports/protocol.ts";
 
 const NOW = Date.now() / 1000;
 const none: PreviewState = { summary: "", columns: [], rows: [], text: "", more_columns: 0 };
@@ -11,6 +11,7 @@ export const LOBBY: PanelState = {
   messages: [],
   transfers: [],
   offers: [],
+  shares: [],
   items: [],
   notices: [],
 };
@@ -78,6 +79,35 @@ const item = (key: string, more: Partial<ItemState>): ItemState => ({
   ...more,
 });
 
+const part = (name: string, more: Partial<TransferPartState> = {}): TransferPartState => ({
+  name,
+  state: "moving",
+  progress: 0,
+  paused_here: false,
+  paused_there: false,
+  resumed_bytes: 0,
+  error: "",
+  ...more,
+});
+
+const share = (name: string, more: Partial<ShareState> = {}): ShareState => ({
+  key: name,
+  name,
+  owner: "Ben",
+  mine: false,
+  version: 1,
+  newer: false,
+  type: "pandas.DataFrame",
+  size_bytes: 64_000_000,
+  time: NOW - 1800,
+  sliceable: true,
+  holders: ["Ben"],
+  preview: none,
+  columns: [],
+  code: `.inbox["${name}"]`,
+  ...more,
+});
+
 export const ROOM: PanelState = {
   room: {
     id: "7kq2mw4x",
@@ -97,18 +127,21 @@ export const ROOM: PanelState = {
   peers: [
     {
       id: "9f2c", name: "Ben", kind: "kernel", state: "here", path: "webrtc", paths: ["webrtc", "relay"], rtt: 0.023,
+      lanes: { webrtc: 4, relay: 1 }, engine: "aiortc",
       words: ["amber", "lantern", "orbit", "willow"], verified: true, owner: false,
     },
     {
       id: "11aa", name: "Ben (2)", kind: "browser", state: "here", path: "relay", paths: ["relay"], rtt: 0.184,
+      lanes: { relay: 1 }, engine: "",
       words: ["cedar", "violet", "summit", "puzzle"], verified: false, owner: false,
     },
     {
       id: "77ef", name: "gpu-worker", kind: "script", state: "here", path: "tcp", paths: ["tcp", "relay"], rtt: 0.0004,
+      lanes: { tcp: 2, relay: 1 }, engine: "",
       words: ["frost", "meadow", "anchor", "velvet"], verified: false, owner: false,
     },
     {
-      id: "3be0", name: "Chiara", kind: "kernel", state: "away", path: null, paths: [], rtt: null,
+      id: "3be0", name: "Chiara", kind: "kernel", state: "away", path: null, paths: [], rtt: null, lanes: {}, engine: "",
       words: [], verified: false, owner: false,
     },
   ],
@@ -124,29 +157,45 @@ export const ROOM: PanelState = {
   transfers: [
     {
       id: "1", name: "results.parquet", kind: "file", direction: "out", size_bytes: 48_200_000, state: "done", progress: 1,
-      rate: 0, eta: null, error: "", parts: [{ name: "Ben", state: "done", progress: 1, error: "" }],
+      rate: 0, eta: null, paused_here: false, retry: false, error: "", parts: [part("Ben", { state: "done", progress: 1 })],
     },
     {
       id: "2", name: "checkpoints", kind: "folder", direction: "out", size_bytes: 2_140_000_000, state: "moving",
-      progress: 0.42, rate: 84_000_000, eta: 15, error: "",
+      progress: 0.42, rate: 84_000_000, eta: 15, paused_here: false, retry: false, error: "",
       parts: [
-        { name: "Ben", state: "moving", progress: 0.61, error: "" },
-        { name: "Ben (2)", state: "declined", progress: 0, error: "" },
-        { name: "gpu-worker", state: "moving", progress: 0.42, error: "" },
+        part("Ben", { progress: 0.61 }),
+        part("Ben (2)", { state: "declined" }),
+        part("gpu-worker", { state: "paused", progress: 0.42, paused_there: true }),
       ],
     },
     {
       id: "3", name: "whiteboard.jpg", kind: "file", direction: "in", size_bytes: 3_800_000, state: "moving", progress: 0.8,
-      rate: 410_000, eta: 2, error: "", parts: [{ name: "Ben (2)", state: "moving", progress: 0.8, error: "" }],
+      rate: 410_000, eta: 2, paused_here: false, retry: false, error: "", parts: [part("Ben (2)", { progress: 0.8 })],
     },
     {
       id: "4", name: "old.zip", kind: "file", direction: "in", size_bytes: 910_000_000, state: "failed", progress: 0.3,
-      rate: 0, eta: null, error: "Chiara left the room before the work was done. Ask for it again when they are back.",
-      parts: [{ name: "Chiara", state: "failed", progress: 0.3, error: "" }],
+      rate: 0, eta: null, paused_here: false, retry: false,
+      error: "Chiara left the room before the work was done. Ask for it again when they are back.",
+      parts: [part("Chiara", { state: "failed", progress: 0.3 })],
     },
     {
       id: "5", name: "weights", kind: "object", direction: "out", size_bytes: 128_000_000, state: "moving", progress: 0.7,
-      rate: 212_000_000, eta: 1, error: "", parts: [{ name: "Ben", state: "moving", progress: 0.7, error: "" }],
+      rate: 212_000_000, eta: 1, paused_here: false, retry: false, error: "", parts: [part("Ben", { progress: 0.7 })],
+    },
+    {
+      id: "6", name: "simulation.h5", kind: "file", direction: "in", size_bytes: 6_300_000_000, state: "paused",
+      progress: 0.55, rate: 0, eta: null, paused_here: true, retry: false, error: "",
+      parts: [part("Ben", { state: "paused", progress: 0.55, paused_here: true, paused_there: true, resumed_bytes: 1_200_000_000 })],
+    },
+    {
+      id: "7", name: "photos-of-the-lab", kind: "folder", direction: "out", size_bytes: 740_000_000, state: "failed",
+      progress: 0.7, rate: 0, eta: null, paused_here: false, retry: true,
+      error: "Ben is gone: nothing was heard of them for 60 s.",
+      parts: [part("Ben", { state: "failed", progress: 0.7 })],
+    },
+    {
+      id: "8", name: "model", kind: "object", direction: "in", size_bytes: 614_400_000, state: "moving", progress: 0.3,
+      rate: 180_000_000, eta: 3, paused_here: false, retry: false, error: "", parts: [part("gpu-worker", { progress: 0.3 })],
     },
   ],
   offers: [
@@ -158,6 +207,28 @@ export const ROOM: PanelState = {
       id: "o2", sender: "gpu-worker", name: "embeddings", kind: "object", type: "numpy.ndarray", size_bytes: 614_400_000,
       count: 1, preview: { ...none, summary: "float32, 200,000 × 768", text: "[[ 0.0213 -0.1180 ...  0.0442]\n ...]" },
     },
+  ],
+  shares: [
+    share("baseline", {
+      owner: "Ada", mine: true, version: 2, holders: ["Ada", "Ben"], size_bytes: 4_200_000, type: "polars.DataFrame",
+      columns: ["day", "score"],
+      preview: {
+        ...none, summary: "52,000 rows × 2 columns", rows: [["2026-01-02", "0.91"], ["2026-01-05", "0.93"]],
+        columns: [{ name: "day", type: "Date" }, { name: "score", type: "Float64" }],
+      },
+    }),
+    share("prices", {
+      version: 3, newer: true, holders: ["Ben", "gpu-worker", "Ben (2)"], preview: prices,
+      columns: ["day", "symbol", "open", "close", "volume", "adjusted_close", "currency", "a column with a rather long na…"],
+    }),
+    share("model", {
+      owner: "gpu-worker", type: "numpy.ndarray", size_bytes: 614_400_000, holders: ["gpu-worker"],
+      preview: { ...none, summary: "200,000 × 768 of float32, 614 MB" },
+    }),
+    share("config", {
+      key: "config (gpu-worker)", owner: "gpu-worker", type: "dict", size_bytes: 212, sliceable: false,
+      preview: { ...none, summary: "4 entries", text: "{'lr': 0.0003, 'batch': 64}" },
+    }),
   ],
   items: [
     item("prices", { type: "pandas.DataFrame", size_bytes: 64_000_000, preview: prices }),

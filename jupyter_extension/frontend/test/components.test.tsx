@@ -5,7 +5,7 @@ import { Panel, type View } from "../src/components/Panel.tsx";
 import { qrPath } from "../src/components/QrCode.tsx";
 import { PanelModel } from "../src/models/panel.ts";
 import { roundTripText, sizeText, spanText } from "../src/models/units.ts";
-import type { PanelState } from "../src/ports/protocol.ts";
+import type { PanelState, TransferPartState, TransferState } from "../src/ports/protocol.ts";
 import { ROOM, XSS, hostile } from "../dev/states.ts";
 import { ScriptedPort } from "./fixtures.ts";
 
@@ -46,6 +46,48 @@ test("tabs, the log and progress are what they are for assistive technology too"
       assert.ok(named, button);
     }
   }
+});
+
+test("a transfer says who paused it, and offers what can be done about it", () => {
+  const paused = ROOM.transfers.find(({ state }) => state === "paused") as TransferState;
+  const [part] = paused.parts as [TransferPartState];
+  const shown = (here: boolean, there: boolean): string => {
+    const parts = [{ ...part, name: "Ben", paused_here: here, paused_there: there, resumed_bytes: 0 }];
+    return html({ ...ROOM, transfers: [{ ...paused, paused_here: here, parts }] }, "files");
+  };
+  assert.match(shown(true, false), />3\.5 GB \/ 6\.3 GB · paused by you</);
+  assert.match(shown(false, true), / · paused by Ben</);
+  assert.match(shown(true, true), / · paused by you and Ben</);
+  for (const here of [true, false]) {
+    assert.equal(shown(here, true).includes(`aria-label="Resume ${paused.name}"`), here);
+    assert.equal(shown(here, true).includes(`aria-label="Pause ${paused.name}"`), !here);
+  }
+  assert.match(shown(true, false), /<progress[^>]*aria-label="Progress of simulation.h5, paused"/);
+});
+
+test("what was there before is told, and only what can be tried again offers it", () => {
+  const files = html(ROOM, "files");
+  assert.ok(files.includes("paused by you and Ben · 1.2 GB was there already"));
+  assert.ok(files.includes('aria-label="Try again: photos-of-the-lab"'));
+  assert.ok(!files.includes('aria-label="Try again: old.zip"'));
+  assert.equal(files.match(/aria-label="Cancel /g)?.length, 3);
+});
+
+test("a path tells its transport, and WebRTC its engine and lanes", () => {
+  const room = html(ROOM, "room").replace(/<[^>]*>/g, "|");
+  for (const badge of ["|direct WebRTC (aiortc × 4)|", "|direct TCP|", "|relayed|"]) assert.ok(room.includes(badge), badge);
+  assert.match(html(ROOM, "room"), /title="Straight from kernel to kernel; 2 lanes; also there: relayed"/);
+  assert.match(html(ROOM, "room"), /title="Straight from peer to peer; 4 lanes; engine aiortc; also there: relayed"/);
+});
+
+test("shares have what it takes to fetch them, and own ones to take them back", () => {
+  const data = html(ROOM, "data");
+  assert.ok(data.includes("version 3, newer than yours"));
+  assert.ok(data.includes("3 people have all of it"));
+  assert.deepEqual([...data.matchAll(/aria-label="Unshare (.*?)"/g)].map((match) => match[1]), ["baseline"]);
+  assert.deepEqual([...data.matchAll(/aria-label="Fetch (?!a part)(.*?)"/g)].map((m) => m[1]), ["prices", "model", "config"]);
+  assert.deepEqual([...data.matchAll(/aria-label="Fetch a part of (.*?)"/g)].map((m) => m[1]), ["prices", "model"]);
+  assert.ok(!html({ ...ROOM, shares: [] }, "data").includes("Fetch"));
 });
 
 test("the invite is on screen while one is alone, and a click away later", () => {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pnb.errors import UsageError, WrongCodeError
-from p2pnb.protocol.wire import Preview
+from p2pnb.protocol.wire import Column, Preview
 
 SECRET_WORDS = ("olive", "harbor", "tundra", "quill")
 
@@ -41,6 +41,8 @@ class FakePeer:
     state: str = "here"
     path: str | None = "webrtc"
     paths: tuple[str, ...] = ("webrtc", "relay")
+    lanes: dict[str, int] = field(default_factory=lambda: {"webrtc": 4, "relay": 1})
+    engine: str = "aiortc"
     rtt: float | None = 0.0123456
     verification: tuple[str, ...] = ("amber", "lantern", "orbit", "willow")
     verified: bool = False
@@ -85,6 +87,9 @@ class FakePart:
     state: str = "moving"
     progress: float = 0.5
     error: Exception | None = None
+    resumed_bytes: int = 0
+    paused_here: bool = False
+    paused_there: bool = False
 
 
 @dataclass
@@ -102,9 +107,64 @@ class FakeTransfer:
     error: Exception | None = None
     sent: Any = None
     to: Any = None
+    again: list[FakeTransfer] = field(default_factory=list)
 
     def cancel(self) -> None:
         self.state = "cancelled"
+
+    def pause(self, *, there: bool = False) -> None:
+        self.state = "paused"
+        for part in self.per_peer.values():
+            part.state = "paused"
+            part.paused_here, part.paused_there = part.paused_here or not there, part.paused_there or there
+
+    def resume(self) -> None:
+        paused = False
+        for part in self.per_peer.values():
+            part.paused_here = False
+            part.state = "paused" if part.paused_there else "moving"
+            paused |= part.paused_there
+        self.state = "paused" if paused else "moving"
+
+    def fail(self, error: Exception) -> None:
+        self.state, self.error = "failed", error
+        for part in self.per_peer.values():
+            part.state, part.error = "failed", error
+
+    def retry(self) -> FakeTransfer:
+        if self.state != "failed":
+            raise UsageError("Only what you sent and what failed can be tried again.")
+        self.again.append(FakeTransfer(id=f"{self.id}-again", name=self.name, sent=self.sent, to=self.to))
+        return self.again[-1]
+
+
+@dataclass
+class FakeShare:
+    name: str = "prices"
+    owner: str = "Ben"
+    mine: bool = False
+    version: int = 1
+    newer: bool = False
+    type: str = "pandas.DataFrame"
+    size_bytes: int = 64
+    time: float = 1_700_000_000.0
+    sliceable: bool = True
+    holders: tuple[str, ...] = ("Ben",)
+    preview: Preview = field(
+        default_factory=lambda: Preview(
+            "pandas.DataFrame", "2 rows × 2 columns", [Column("a", "int64"), Column("b", "")]
+        )
+    )
+    pulled: list[tuple[Any, Any]] = field(default_factory=list)
+    room: FakeRoom | None = None
+
+    def pull(self, columns: Any = None, rows: Any = None) -> FakeTransfer:
+        assert not self.mine
+        self.pulled.append((columns, rows))
+        transfer = FakeTransfer(id=f"pull{len(self.pulled)}", name=self.name, kind="object", direction="in")
+        if self.room is not None:
+            self.room.transfers.append(transfer)
+        return transfer
 
 
 @dataclass
@@ -145,6 +205,7 @@ class FakeRoom:
         self.inbox = FakeInbox()
         self.offers: list[FakeOffer] = []
         self.transfers: list[FakeTransfer] = []
+        self.shares: dict[str, FakeShare] = {}
         self.folder = folder
         self.said: list[tuple[str, list[str] | None]] = []
         self.left = threading.Event()
@@ -184,6 +245,19 @@ class FakeRoom:
     def end(self, transfer: FakeTransfer, state: str = "done") -> None:
         transfer.state = state
         self.emit("transfer", transfer)
+
+    def publish(self, key: str, share: FakeShare) -> FakeShare:
+        share.room = self
+        self.shares = {**self.shares, key: share}
+        self.emit("share", share)
+        return share
+
+    def unshare(self, name: str) -> None:
+        if name not in self.shares or not self.shares[name].mine:
+            raise UsageError(f"You don't share {name!r}.")
+        gone = self.shares[name]
+        self.shares = {key: share for key, share in self.shares.items() if share is not gone}
+        self.emit("share", gone)
 
     def unlock(self) -> None:
         self.locked = False

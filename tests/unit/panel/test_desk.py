@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2pnb.errors import WrongCodeError
+from p2pnb.errors import PeerGoneError, WrongCodeError
 from p2pnb.panel.desk import Desk
 from tests.unit.panel.fake_room import (
     FakeItem,
@@ -19,6 +21,7 @@ from tests.unit.panel.fake_room import (
     FakeOpener,
     FakePeer,
     FakeRoom,
+    FakeShare,
     FakeTransfer,
 )
 
@@ -109,6 +112,7 @@ def test_a_snapshot_has_every_slice(page: Page) -> None:
         "messages",
         "transfers",
         "offers",
+        "shares",
         "items",
         "notices",
     }
@@ -160,6 +164,109 @@ def test_offers_and_transfers_are_answered_and_cancelled_by_id(page: Page, room:
     assert [offer.answer for offer in room.offers] == ["accepted", "declined"]
     assert room.transfers[0].state == "cancelled"
     assert page.ask("accept", offer="gone")["error"]["message"] == "This offer is not there any more."
+
+
+def test_a_transfer_is_paused_and_resumed_by_its_id(page: Page, room: FakeRoom) -> None:
+    room.transfers = [FakeTransfer("one"), FakeTransfer("two")]
+    assert page.ask("snapshot")["ok"]
+    assert page.ask("pause", transfer="two")["ok"]
+    assert [transfer["state"] for transfer in page.state["transfers"]] == ["moving", "paused"]
+    assert page.state["transfers"][1]["paused_here"]
+    room.transfers[1].pause(there=True)
+    assert page.ask("resume", transfer="two")["ok"]
+    assert page.state["transfers"][1]["state"] == "paused"  # the other side has to say so too
+    assert not page.state["transfers"][1]["paused_here"]
+    assert page.ask("pause", transfer="gone")["error"]["message"] == "This transfer is not there any more."
+    assert page.ask("resume", transfer=["two"])["error"]["code"] == "UsageError"
+
+
+def test_what_failed_is_tried_again_once(page: Page, room: FakeRoom) -> None:
+    room.transfers = [FakeTransfer("t")]
+    page.ask("snapshot")
+    assert page.ask("retry", transfer="t")["error"]["code"] == "UsageError"  # it did not fail
+    assert not page.state["transfers"][0]["retry"]
+    room.transfers[0].fail(PeerGoneError("Ben is gone."))
+    room.emit("transfer", room.transfers[0])
+    page.until(lambda message: message["kind"] == "patch" and "transfers" in message["changes"])
+    assert page.state["transfers"][0]["retry"]
+    assert page.ask("retry", transfer="t")["value"] == {"transfer": "t-again"}
+    assert not page.state["transfers"][0]["retry"]
+    assert "already" in page.ask("retry", transfer="t")["error"]["message"]
+    assert len(room.transfers[0].again) == 1
+
+
+def test_an_upload_that_failed_can_be_tried_again_without_the_browser(page: Page, room: FakeRoom) -> None:
+    page.ask("upload_begin", upload=5, files=[["a.bin", 3]])
+    page.ask("upload_piece", upload=5, file=0, offset=0, buffers=[b"abc"])
+    page.ask("upload_end", upload=5)
+    failed = room.transfers[0]
+    failed.fail(PeerGoneError("Ben is gone."))
+    room.emit("transfer", failed)
+    assert page.ask("retry", transfer=failed.id)["ok"]
+    again = failed.again[0]
+    room.transfers.append(again)
+    room.emit("transfer", failed)
+    assert again.sent.read_bytes() == b"abc"
+    room.end(again)
+    deadline = time.monotonic() + PATIENCE_S
+    while again.sent.exists():
+        assert time.monotonic() < deadline, "the folder was left"
+        time.sleep(0.01)
+
+
+def test_shares_come_and_go_as_they_are_published(page: Page, room: FakeRoom) -> None:
+    room.publish("prices (Ben)", FakeShare())
+    room.publish("prices", FakeShare(owner="Ada", mine=True))
+    page.ask("snapshot")
+    assert [(share["key"], share["mine"]) for share in page.state["shares"]] == [
+        ("prices", True),
+        ("prices (Ben)", False),
+    ]
+    assert page.ask("unshare", share="prices (Ben)")["error"]["message"] == "This is not shared any more."
+    assert page.ask("unshare", share="prices")["ok"]
+    assert [share["key"] for share in page.state["shares"]] == ["prices (Ben)"]
+    room.shares["prices (Ben)"].holders = ("Ben", "Chiara")  # nothing says so
+    page.until(lambda message: message["kind"] == "patch" and "shares" in message["changes"])
+    assert page.state["shares"][0]["holders"] == ["Ben", "Chiara"]
+
+
+def test_a_share_is_fetched_whole_or_in_part(page: Page, room: FakeRoom) -> None:
+    share = room.publish("prices (Ben)", FakeShare())
+    fetch = partial(page.ask, "fetch_share", share="prices (Ben)", owner="Ben")
+    assert fetch()["value"] == {"transfer": "pull1"}
+    assert page.ask("snapshot")["ok"]
+    assert page.state["transfers"][0]["id"] == "pull1"
+    assert fetch(columns=["a"], rows=[5, 10])["ok"]
+    assert fetch(columns=None, rows=[5, None])["ok"]
+    assert share.pulled == [(None, None), (["a"], slice(5, 10)), (None, slice(5, None))]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"share": "weights"},
+        {"share": "mine", "owner": "Ada"},
+        {"owner": "Chiara"},  # who had the name when the page was drawn
+        {"share": 7},
+        {"share": "x" * 1000},
+        {"columns": []},
+        {"columns": "a"},
+        {"columns": [1]},
+        {"columns": ["a"] * 51},
+        {"rows": [1]},
+        {"rows": [-1, 5]},
+        {"rows": [1.5, 5]},
+        {"rows": [0, 2**53]},
+        {"rows": ["0", "5"]},
+        {"rows": [None, 5]},
+    ],
+)
+def test_a_share_is_not_fetched_by_what_makes_no_sense(page: Page, room: FakeRoom, wrong: dict[str, Any]) -> None:
+    share = room.publish("prices", FakeShare())
+    room.publish("mine", FakeShare(name="mine", owner="Ada", mine=True))
+    refused = page.ask("fetch_share", **{"share": "prices", "owner": "Ben", **wrong})
+    assert refused["error"]["code"] == "UsageError"
+    assert share.pulled == []
 
 
 def test_a_command_that_comes_twice_runs_once_and_is_answered_twice(page: Page, room: FakeRoom) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pnb.panel.feed import PATCH_INTERVAL_S, PROGRESS_INTERVAL_S, Feed
+from p2pnb.panel.feed import PATCH_INTERVAL_S, PROGRESS_INTERVAL_S, SHARES_INTERVAL_S, Feed
 
 
 class State:
     """Slices a test can change; counts how often each was looked at."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {"room": {"id": "x"}, "messages": [], "transfers": []}
+        self.values: dict[str, Any] = {"room": {"id": "x"}, "messages": [], "transfers": [], "shares": []}
         self.looks = dict.fromkeys(self.values, 0)
         self.feed = Feed({name: lambda name=name: self.look(name) for name in self.values})  # type: ignore[misc]
 
@@ -73,15 +73,18 @@ def test_a_flood_of_events_becomes_twenty_patches_a_second() -> None:
 def test_progress_goes_four_times_a_second_and_holds_nothing_else_up() -> None:
     state = State()
     state.feed.snapshot()
-    progress = others = 0
+    progress = shares = others = 0
     for step in range(1000):
         state.values["transfers"] = [{"id": "t", "progress": step / 1000}]
         state.values["room"] = {"id": str(step)}
-        state.feed.mark("transfers", "room")
+        state.values["shares"] = [{"key": "s", "version": step}]
+        state.feed.mark("transfers", "shares", "room")
         patch = state.feed.patch(step / 1000)
         progress += patch is not None and "transfers" in patch["changes"]
+        shares += patch is not None and "shares" in patch["changes"]
         others += patch is not None and "room" in patch["changes"]
-    assert progress <= 1 / PROGRESS_INTERVAL_S + 1
+    assert 3 <= progress <= 1 / PROGRESS_INTERVAL_S + 1
+    assert 1 <= shares <= 1 / SHARES_INTERVAL_S + 1
     assert others >= 15
 
 

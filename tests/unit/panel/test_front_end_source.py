@@ -45,14 +45,16 @@ def test_the_lock_file_names_no_registry_host() -> None:
 
 def test_python_and_typescript_speak_of_the_same_commands_and_limits() -> None:
     from p2pnb.panel import protocol
+    from p2pnb.protocol import wire
 
     source = (FRONTEND / "src" / "ports" / "protocol.ts").read_text()
     interface = source[source.index("export interface Commands {") :]
     commands = set(re.findall(r"^  (\w+): \{", interface[: interface.index("\n}")], re.MULTILINE))
     assert commands == {command.__struct_config__.tag for command in protocol.Command.__args__}
-    for name in ("MAX_MESSAGES", "MAX_ITEMS", "MAX_UPLOAD_FILES"):
+    for name in ("MAX_MESSAGES", "MAX_ITEMS", "MAX_SHARES", "MAX_UPLOAD_FILES"):
         (number,) = re.findall(rf"{name} = ([\d_]+);", source)
         assert int(number) == getattr(protocol, name)
+    assert f"MAX_PART_COLUMNS = {wire.MAX_PREVIEW_COLUMNS};" in source
 
 
 @pytest.mark.skipif(not (STATIC / "panel.js").exists(), reason="the front end is not built: run `make build`")

@@ -65,6 +65,9 @@ def test_hostile_text_neither_runs_nor_asks_for_anything(address: str, browser: 
             page.goto(f"{address}?state=xss&payload={payload}&view={view}")
             page.wait_for_selector(".p2pnb-body")
             page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+            page.evaluate(
+                "document.querySelectorAll('.p2pnb-share [aria-expanded=false]').forEach((one) => one.click())"
+            )
             text = page.evaluate(f"corpus[{payload}]")
             assert text in (page.text_content(".p2pnb") or "")
             assert page.evaluate("window.__pwned") is None
@@ -120,6 +123,69 @@ def test_the_log_follows_only_who_is_at_its_end(address: str, browser: Browser) 
     page.evaluate("port.say({ text: 'the last one' })")
     page.click("text=New messages")
     assert page.evaluate(rest) < 2
+    page.close()
+
+
+def test_a_transfer_is_paused_and_resumed_by_keyboard(address: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}?view=files")
+    row = page.locator(".p2pnb-transfer", has_text="whiteboard.jpg")
+    row.get_by_role("button", name="Pause whiteboard.jpg").focus()
+    page.keyboard.press("Enter")
+    row.get_by_text("paused by you").wait_for()
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Resume whiteboard.jpg"  # still there
+    page.keyboard.press("Space")
+    row.get_by_role("button", name="Pause whiteboard.jpg").wait_for()
+    assert page.evaluate("port.sent.map((one) => one.cmd).filter((cmd) => cmd !== 'snapshot')") == ["pause", "resume"]
+    page.get_by_role("button", name="Try again: photos-of-the-lab").press("Enter")
+    assert page.evaluate("port.sent.at(-1).cmd") == "retry"
+    page.close()
+
+
+def test_a_part_of_a_share_is_fetched_by_keyboard(address: str, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 340, "height": 700})
+    page.goto(f"{address}?view=data")
+    page.get_by_role("button", name="Fetch a part of prices").press("Enter")
+    form = page.get_by_role("form", name="Fetch a part of prices")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for name in ("close", "day"):
+        form.get_by_role("checkbox", name=name, exact=True).press("Space")
+    assert form.get_by_role("checkbox", name="a column with a rather long na…").is_disabled()
+    form.get_by_label("from row").press_sequentially("x")
+    form.get_by_label("to row").press_sequentially("10")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("Rows are whole numbers").wait_for()
+    form.get_by_label("from row").fill("5")
+    page.keyboard.press("Enter")
+    row = page.locator(".p2pnb-share", has_text="version 3")
+    row.get_by_text('room.inbox["prices"]').wait_for()
+    assert page.evaluate("(({share, owner, columns, rows}) => [share, owner, columns, rows])(port.sent.at(-1))") == [
+        "prices",
+        "Ben",
+        ["day", "close"],
+        [5, 10],
+    ]
+    labels = "[...document.querySelectorAll('.p2pnb-tick')].map((one) => one.getBoundingClientRect().height)"
+    assert min(page.evaluate(labels)) >= 24
+    page.close()
+
+
+def test_an_own_share_is_taken_back_only_when_it_was_said_twice(address: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}?view=data")
+    unshare = page.get_by_role("button", name="Unshare baseline")
+    unshare.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Keep"
+    page.keyboard.press("Escape")
+    unshare.wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Unshare"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Tab")
+    page.evaluate("port.patch({ shares: model.room.shares.value.map((one) => ({ ...one, holders: [] })) })")
+    assert page.evaluate("document.activeElement.textContent") == "Unshare"  # nothing new takes the focus away
+    page.keyboard.press("Enter")
+    unshare.wait_for(state="detached")
+    assert page.evaluate("port.sent.filter((one) => one.cmd === 'unshare').map((one) => one.share)") == ["baseline"]
     page.close()
 
 

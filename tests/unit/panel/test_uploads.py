@@ -14,7 +14,7 @@ from p2pnb.errors import DiskFullError, P2PError, UnsafeNameError, UsageError
 from p2pnb.panel import uploads as module
 from p2pnb.panel.protocol import MAX_PIECE_BYTES, MAX_UPLOADS
 from p2pnb.panel.uploads import Uploads
-from tests.unit.panel.fake_room import FakePeer, FakeRoom
+from tests.unit.panel.fake_room import FakePeer, FakeRoom, FakeTransfer
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +140,51 @@ def test_the_folder_goes_when_the_transfer_ended(uploads: Uploads, temporary: Pa
     wait_for_cleanup()
     assert not list(temporary.iterdir())
     assert room.subscriptions == 0
+
+
+def test_the_folder_stays_after_a_failure_until_another_try_went_well(uploads: Uploads, temporary: Path) -> None:
+    room = FakeRoom()
+    uploads.begin(1, [("a", 0)], None, None, 0.0)
+    uploads.end(1, room)
+    failed = room.transfers[0]
+    for state in ("failed", "failed", "done"):
+        room.end(failed, state)
+        wait_for_cleanup()
+        assert bool(list(temporary.iterdir())) is (state == "failed")
+        if state == "failed":
+            again = failed.retry()
+            uploads.retried(FakeTransfer("another"), FakeTransfer("another-again"))
+            uploads.retried(failed, again)
+            failed = again
+    assert room.subscriptions == 0
+
+
+def test_what_failed_and_nobody_tried_again_is_forgotten(uploads: Uploads, temporary: Path) -> None:
+    room = FakeRoom()
+    for upload in range(MAX_UPLOADS + 3):
+        uploads.begin(upload, [("a", 0)], None, None, 0.0)
+        uploads.end(upload, room)
+        room.end(room.transfers[-1], "failed")
+    wait_for_cleanup()
+    assert len(list(temporary.iterdir())) == MAX_UPLOADS
+    uploads.forget(50.0)
+    uploads.forget(50.0 + module.FORGOTTEN_S)
+    wait_for_cleanup()
+    assert len(list(temporary.iterdir())) == MAX_UPLOADS
+    uploads.forget(51.0 + module.FORGOTTEN_S)
+    wait_for_cleanup()
+    assert not list(temporary.iterdir())
+    assert room.subscriptions == 0
+
+
+def test_what_failed_goes_when_the_panel_is_closed(uploads: Uploads, temporary: Path) -> None:
+    room = FakeRoom()
+    uploads.begin(1, [("a", 0)], None, None, 0.0)
+    uploads.end(1, room)
+    room.end(room.transfers[0], "failed")
+    uploads.close()
+    wait_for_cleanup()
+    assert not list(temporary.iterdir())
 
 
 def test_the_folder_goes_when_the_room_closes(uploads: Uploads, temporary: Path) -> None:

@@ -16,11 +16,11 @@ from p2pnb.errors import UsageError
 from p2pnb.panel import ChatPanel, DataPanel, FilesPanel, Panel, RoomPanel, widget
 from p2pnb.panel.namespace import expression_for
 from p2pnb.panel.widget import answer_on_own_subshell
-from tests.unit.panel.fake_room import SECRET_WORDS, FakeItem, FakeMessage, FakePeer, FakeRoom
+from tests.unit.panel.fake_room import SECRET_WORDS, FakeItem, FakeMessage, FakePeer, FakeRoom, FakeShare
 
 pytestmark = pytest.mark.skipif(not widget._BUILT, reason="the front end is not built: run `make build`")
 
-NEEDLES = (*SECRET_WORDS, "Ada", "Zebedee", "needle-message", "needle-table", "needle-folder")
+NEEDLES = (*SECRET_WORDS, "Ada", "Zebedee", "needle-message", "needle-table", "needle-share", "needle-folder")
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def room() -> FakeRoom:
     room.peers = {"Zebedee": FakePeer(name="Zebedee")}
     room.messages = [FakeMessage("1", "needle-message", sender="Zebedee")]
     room.inbox.items = [FakeItem(name="needle-table")]
+    room.shares = {"needle-share": FakeShare(name="needle-share")}
     return room
 
 

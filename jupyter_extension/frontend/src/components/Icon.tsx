@@ -13,7 +13,7 @@ const PATHS = {
   upload: "M12 16V5 M7.5 9.5L12 5l4.5 4.5 M5 19h14",
   up: "M12 19V6 M6.5 11.5L12 6l5.5 5.5",
   down: "M12 5v13 M6.5 12.5L12 18l5.5-5.5",
-  pause: "M9 6v12 M15 6v12",
+  pause: "M8 5.5v13 M16 5.5v13",
   resume: "M8 5.5l10 6.5-10 6.5z",
   again: "M18.5 14a7 7 0 1 1-1.6-7 M17.5 3v4.5H13",
   share: "M12 14V4 M8 7.5L12 3.5l4 4 M8 11H5v9h14v-9h-3",

@@ -44,16 +44,18 @@ function Actions({ model, transfer }: { readonly model: PanelModel; readonly tra
   const { id, name, paused_here, retry } = transfer;
   if (retry) {
     return (
-      <button
-        type="button"
-        class="p2pnb-button"
-        aria-label={text.tryAgainOf(name)}
-        title={text.tryAgainHint}
-        onClick={() => void model.run("retry", { transfer: id })}
-      >
-        <Icon name="again" />
-        {text.tryAgain}
-      </button>
+      <span class="p2pnb-row p2pnb-answers">
+        <button
+          type="button"
+          class="p2pnb-button"
+          aria-label={text.tryAgainOf(name)}
+          title={text.tryAgainHint}
+          onClick={() => void model.run("retry", { transfer: id })}
+        >
+          <Icon name="again" />
+          {text.tryAgain}
+        </button>
+      </span>
     );
   }
   if (!isGoing(transfer)) return null;

@@ -188,6 +188,8 @@ export interface Appends {
 /** What both sides keep of a growing list; the oldest entries go first. */
 export const MAX_MESSAGES = 500;
 export const MAX_ITEMS = 200;
+/** What is shown of `room.shares`. */
+export const MAX_SHARES = 100;
 
 export interface CommandError {
   /** Name of an exception of `p2pnb.errors`, or "Lost". */
