@@ -71,6 +71,7 @@ class Bulk:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
         self._scratch = bytearray()
+        self._stopped = False
         self._began = link.host.loop.time()
         self._relay_helps_until = 0.0
         self._relay_try: tuple[float, int, float] | None = None  # since, acknowledged, goodput to beat
@@ -81,6 +82,10 @@ class Bulk:
         self._controls.clear()
         self._asked_lanes.clear()
         self._began = self._link.host.loop.time()
+
+    def stop(self) -> None:
+        """Send no more chunks: this side leaves, and its goodbye must not wait behind them."""
+        self._stopped = True
 
     def end(self) -> None:
         """Stop all timers."""
@@ -103,7 +108,7 @@ class Bulk:
 
     def fill(self, path: BulkPath) -> None:
         """Send chunks over one path while it may take more."""
-        if path.filling:
+        if path.filling or self._stopped:
             return  # it waits for a worker's bytes, or for its next turn
         link = self._link
         connection = path.connection

@@ -330,6 +330,7 @@ class Link:
 
     def say_bye(self) -> None:
         """Tell the peer that this side leaves for good."""
+        self.bulk.stop()
         if self.session is not None and self.session.preferred is not None:
             self.session.send(Bye(), self.host.loop.time())
             self.flush()

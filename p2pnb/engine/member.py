@@ -215,8 +215,13 @@ class Member:
         """Give the goodbyes a moment to get out."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.5):
-                while self.hub.connected and self.hub.buffered:
+                while (self.hub.connected and self.hub.buffered) or self._unsent():
                     await asyncio.sleep(0.005)
+
+    def _unsent(self) -> bool:
+        """Tell whether a direct path still holds something back."""
+        paths = (path for link in self.links.values() for path in link.paths())
+        return any(path.up and path.transport != "relay" and path.connection.buffered for path in paths)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start a task that this member owns; what it raises is logged."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import msgspec
 
 from p2pnb.engine.holdings import Holding, PulledContent
+from p2pnb.engine.receiving import shown_preview
 from p2pnb.engine.sending import TransferState
 from p2pnb.engine.transfers import Meter, ObjectSink
 from p2pnb.errors import (
@@ -31,6 +32,7 @@ from p2pnb.errors import (
 from p2pnb.protocol.manifest import Descriptor, Manifest, block_hash
 from p2pnb.protocol.serving import Serving
 from p2pnb.protocol.swarm import BlockState, Pulling, Writer
+from p2pnb.protocol.wire import Preview
 
 if TYPE_CHECKING:
     from p2pnb.engine.arena import Arena
@@ -455,6 +457,8 @@ class Pull:
         if self.holding is not None and isinstance(self.holding.content, PulledContent):
             self.holding.content.in_use()
         value = await self._host.in_worker(self._sink.finish)
+        if not self.whole:  # the announced preview is the whole share's
+            self.preview = await self._host.in_worker(_preview, value, self.preview)
         if self.state.ended:
             return
         self._advance(self.size_bytes)
@@ -584,3 +588,13 @@ def _by_block(start: int, end: int, block_bytes: int) -> list[tuple[int, int, in
 
 def _hash_all(views: list[memoryview]) -> list[bytes]:
     return [block_hash(view) for view in views]
+
+
+def _preview(value: object, otherwise: Preview) -> Preview:
+    """Return what a value looks like. Blocking for a moment: nothing is copied."""
+    from p2pnb.objects import encode
+
+    try:
+        return shown_preview(encode(value).preview)
+    except CodecError:
+        return otherwise
