@@ -30,6 +30,7 @@ __all__ = ["Bulk", "BulkPath", "RelayPolicy"]
 
 WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up when something better stands
 CHUNKS_PER_TURN: Final = 8  # of one path; then frames that came in meanwhile have their turn
+ASK_AGAIN_S: Final = 5.0  # for lanes that are missing
 HELD_S: Final = 0.005  # a receiver that ran ahead of others looks again after this
 TICK_S: Final = 0.25  # how often the lanes are looked at
 MOST_TCP_LANES: Final = 8  # BBR fills most lines with one; eight of anything else share a lossy one fairly enough
@@ -68,6 +69,7 @@ class Bulk:
         self._link = link
         self._controls: dict[str, LaneControl] = {}
         self._asked_lanes: dict[str, int] = {}
+        self._asked_at = 0.0
         self._tick_timer: asyncio.TimerHandle | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
         self._scratch = bytearray()
@@ -257,8 +259,13 @@ class Bulk:
 
     def _adjust(self, transport: str, count: int, carriers: Sequence[BulkPath]) -> None:
         asked = self._asked_lanes.get(transport, 1)
+        now = self._link.host.loop.time()
         if count == asked:
+            if len(carriers) < count and now - self._asked_at > ASK_AGAIN_S:  # one broke, or never came up
+                self._asked_at = now
+                self._link.want_lanes(transport, count)
             return
+        self._asked_at = now
         self._asked_lanes[transport] = count
         self._link.want_lanes(transport, count)
         if count < asked:

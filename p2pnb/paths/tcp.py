@@ -23,6 +23,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from p2pnb.paths import ConnectionListener
@@ -307,6 +308,7 @@ class TcpListener:
             task = asyncio.get_running_loop().create_task(self._greet(sock), name="p2pnb tcp stranger")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(_close_if_cancelled, sock))
             self._strangers.append(task)
             while self._strangers and self._strangers[0].done():
                 self._strangers.popleft()
@@ -351,6 +353,12 @@ async def dial(address: str, port: int, token: bytes) -> TcpConnection:
         sock.close()
         raise
     return TcpConnection(sock, first=token)
+
+
+def _close_if_cancelled(sock: socket.socket, greeting: asyncio.Task[None]) -> None:
+    """A task cancelled before its first step closes nothing itself."""
+    if greeting.cancelled():
+        sock.close()
 
 
 def _listening(family: int, host: str, port: int) -> socket.socket:

@@ -261,7 +261,7 @@ class Exchange:
         self._waiting_offers: deque[Offer] = deque()  # the peer would decline more than MAX_OPEN_TRANSFERS
         self._announced: set[int] = set()  # outgoing transfers whose offer was sent
         self._events: deque[ExchangeEvent] = deque()
-        self.acknowledged_in_all = 0  # bytes of all outgoing transfers, ended ones included
+        self.acknowledged_in_all = 0  # bytes sent and acknowledged, of all transfers, ended ones included
 
     # ── sending side ────────────────────────────────────────────────────────────────────────────────
     def next_transfer(self) -> int:
@@ -612,13 +612,13 @@ class Exchange:
         if out.phase is _Phase.OFFERED:
             raise ProtocolError("bytes acknowledged that were never sent")
         _check_ranges(frame.ranges, out.size)
-        before = out.acked.total
+        under_way = out.in_flight_bytes
         for start, end in frame.ranges:
             out.acked.add(start, end)
             out.to_send.remove(start, end)
             for flying in out.in_flight.values():
                 flying.remove(start, end)
-        self.acknowledged_in_all += out.acked.total - before
+        self.acknowledged_in_all += under_way - out.in_flight_bytes  # what the peer had from before is no goodput
         if len(out.acked) > MAX_GAPS:
             raise ProtocolError("transfer acknowledged in too many scattered pieces")
         out.credit = _checked_credit(frame.credit, out)

@@ -9,7 +9,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import psutil  # type: ignore[import-untyped]
@@ -230,10 +230,8 @@ async def test_unproven_end_is_read_a_few_hundred_bytes_at_most() -> None:
     async with raw_pair(trusted=False) as (theirs, connection, listener):
         sent = 0
         while not listener.lost:
-            try:
+            with suppress(OSError):
                 sent += theirs.send(framed(b"x" * 16))
-            except (BlockingIOError, OSError):
-                pass
             await asyncio.sleep(0)
             assert sent < 1_000_000
         assert "before the proof" in listener.lost[0]
@@ -290,7 +288,7 @@ async def test_forked_child_ends_without_a_word_to_the_peer() -> None:
             near.send(b"from the child")
             near.close()
             os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222 - it ends at once
         near.send(b"from the parent")
         assert await pair.far.listener.heard(1) == [b"from the parent"]
         pair.far.connection.send(b"and back")
@@ -332,8 +330,8 @@ async def answer(stranger: socket.socket, timeout: float = 3) -> bytes | None:
 
 @pytest.mark.parametrize(
     "said",
-    [os.urandom(16), os.urandom(10_000), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01" + bytes(300), TOKEN[::-1]],
-    ids=["random", "much", "http", "tls", "wrong token"],
+    [b"\xff" * 16, os.urandom(10_000), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01" + bytes(300), TOKEN[::-1]],
+    ids=["short", "much", "http", "tls", "wrong token"],
 )
 async def test_stranger_is_shown_the_door_without_a_byte(said: bytes) -> None:
     async with open_listener() as (listener, taken):
@@ -509,14 +507,10 @@ async def test_closed_listener_ends_strangers_and_takes_nobody() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 async def test_both_families_listen_on_one_port(address: str) -> None:
-    if ":" in address and not socket.has_ipv6:
-        pytest.skip("NOT TESTED: IPv6 (this Python has none)")
     async with open_listener() as (listener, taken):
-        try:
-            connection = await dial(address, listener.port, TOKEN)
-        except OSError as error:
-            assert ":" in address, error
-            pytest.skip(f"NOT TESTED: IPv6 ({error})")
+        if ":" in address and len(listener._sockets) == 1:
+            pytest.skip("NOT TESTED: IPv6 (this machine has none)")
+        connection = await dial(address, listener.port, TOKEN)
         (await asyncio.wait_for(taken.get(), 5)).close()
         connection.close()
 

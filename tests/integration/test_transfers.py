@@ -248,9 +248,11 @@ def test_cancel_after_the_end_changes_nothing(meeting: Meeting, who: str) -> Non
 
 @pytest.mark.parametrize("who", ["receiver", "sender"])
 def test_file_cut_off_by_leaving_is_kept_and_gone_on_with(
-    hub: HostileHub, meeting: Meeting, tmp_path: Path, who: str
+    hub: HostileHub, meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     """Whoever leaves, the receiver says what it kept; the same file sent again goes on from there."""
+    monkeypatch.setattr("p2pnb.engine.member.GONE_AFTER_S", 0.5)
+    hub.peer_grace_s = 0.2  # the stalled hub may swallow the goodbye
     names = ("Ada", "Ben") if who == "receiver" else ("Ben", "Ada")  # the creator stays
     people = dict(zip(names, meeting.people(*names, accept=True), strict=True))
     ada, ben = people["Ada"], people["Ben"]
@@ -274,7 +276,8 @@ def test_file_cut_off_by_leaving_is_kept_and_gone_on_with(
     assert [path for path in folder.iterdir() if not path.name.startswith(".")] == []
 
     until(lambda: not staying.peers, "it is seen leaving")
-    back = meeting.join(leaving.name, accept=True, **({"folder": folder} if who == "receiver" else {}))
+    settings: dict[str, Any] = {"folder": folder} if who == "receiver" else {}
+    back = meeting.join(leaving.name, accept=True, **settings)
     see_each_other([staying, back])
     ada, ben = (ada, back) if who == "receiver" else (back, ben)
     again = ada.send_file(tmp_path / "big.bin").result(20)

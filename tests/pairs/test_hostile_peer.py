@@ -36,6 +36,10 @@ WELL_FORMED = st.one_of(
     st.builds(wire.Complete, NUMBER),
     st.builds(wire.Decline, NUMBER),
     st.builds(wire.Cancel, NUMBER, st.booleans(), st.text(max_size=5)),
+    st.builds(wire.Pause, NUMBER, st.booleans(), st.booleans()),
+    st.builds(wire.Want, NUMBER, RANGES),
+    st.builds(wire.AskHashes, NUMBER, NUMBER, RANGES),
+    st.builds(wire.Hashes, NUMBER, NUMBER, st.binary(max_size=64)),
     st.builds(
         Offer, NUMBER, st.sampled_from(["object", "file"]), st.text(max_size=3), NUMBER, NUMBER, st.just(Preview("x"))
     ),
@@ -58,16 +62,20 @@ def a_session() -> se.Session:
 def an_exchange() -> ex.Exchange:
     """With a transfer each way in every state."""
     exchange = ex.Exchange(window_bytes=1000)
-    for _ in range(3):
+    for _ in range(4):
         exchange.offer(Offer(exchange.next_transfer(), "object", "x", 5000, 10, Preview("x")))
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         exchange.receive_frame(Offer(number, "object", "x", 5000, 10, Preview("x")))
     exchange.frames_to_send()
     exchange.receive_frame(Accept(2, 1000))
     exchange.receive_frame(Accept(3, 10, [(0, 5000)]))
+    exchange.receive_frame(Accept(4, 5000, on_request=True))
     exchange.accept(2)
     exchange.accept(3)
     exchange.open_window(3)
+    exchange.accept(4, on_request=True)
+    exchange.want(4, [(100, 600)])
+    exchange.ask_hashes(4, 100, [(0, 2)])
     exchange.next_chunk(1, 100)
     return exchange
 
@@ -155,6 +163,9 @@ def test_any_frames_reach_session_and_exchange_as_events_or_protocol_errors(fram
                         exchange.receive_frame(control)
                     case se.ChunkReceived(transfer=transfer, offset=offset, data=data):
                         exchange.receive_chunk(transfer, offset, data)
+                    case se.DataFollows(transfer=transfer, offset=offset):
+                        new = [(offset, offset + 300)] if exchange.takes(transfer, offset, offset + 300) else None
+                        assert exchange.arrived(transfer, offset, offset + 300) == new or new is None
         for answer in exchange.frames_to_send():
             session.send(answer, now)
         session.handle_timer(now)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from p2pnb.protocol.wire import PATH_DEAD_S, PATH_DOUBT_S, PING_ACTIVE_S
+from p2pnb.protocol.wire import PATH_DEAD_S, PATH_DOUBT_S, PATH_SUSPECT_S, PING_ACTIVE_S
 from tests.pairs.line import Line, Wire
 
 
@@ -57,6 +57,144 @@ def test_silence_in_one_direction_is_noticed_by_both_sides(silent: tuple[str, ..
     line.b.say(line.now)
     live(line, 1)
     line.check_settled()
+
+
+# ── suspicion ───────────────────────────────────────────────────────────────────────────────────────
+def hold(line: Line, held: list[Wire], seconds: float) -> None:
+    """Time passes; what is on these wires waits, and everything else arrives."""
+    for _ in range(round(seconds / 0.05)):
+        line.advance(0.05)
+        for wire in line.wires.values():
+            for name in "ab":
+                if wire not in held:
+                    line.deliver(wire, name, 1000)
+
+
+def test_frames_go_a_second_way_within_a_second_of_silence_in_order_and_once() -> None:
+    """F5. The silent path keeps its place meanwhile: most silences end."""
+    line, (_, direct) = standing(0, 2)
+    for _ in range(3):
+        line.a.say(line.now)
+    hold(line, [direct], PATH_SUSPECT_S - 0.1)
+    assert line.b.heard == []
+    hold(line, [direct], 0.3)
+    assert line.b.heard == line.a.said, "within a second"
+    for _ in range(3):
+        line.a.say(line.now)
+        hold(line, [direct], 0.1)
+        assert line.b.heard == line.a.said, "from now on at once"
+    assert line.a.session.suspect(direct.number) and not line.a.session.in_doubt(direct.number)
+    assert line.a.session.preferred == direct.number
+    live(line, 1)
+    line.check_settled()
+
+
+def test_an_answer_ends_the_suspicion() -> None:
+    line, (_, direct) = standing(0, 2)
+    line.a.say(line.now)
+    hold(line, [direct], 1.5)
+    assert line.a.session.suspect(direct.number)
+    live(line, 0.2)
+    assert not line.a.session.suspect(direct.number)
+    recorded = sum(len(wire.recorded) for wire in line.wires.values() if wire is not direct)
+    line.a.say(line.now)
+    live(line, 0.2)
+    assert sum(len(wire.recorded) for wire in line.wires.values() if wire is not direct) == recorded, "one way again"
+    assert line.b.heard == line.a.said
+
+
+def test_silence_after_the_suspicion_becomes_doubt_and_the_other_path_comes_first() -> None:
+    line, (relay, direct) = standing(0, 2)
+    direct.silent.update("ab")
+    line.a.say(line.now)
+    live(line, PATH_DOUBT_S + PING_ACTIVE_S)
+    assert line.a.session.in_doubt(direct.number) and line.a.session.preferred == relay.number
+    assert line.b.heard == line.a.said
+
+
+def test_second_way_is_of_another_kind_if_there_is_one() -> None:
+    """What silences one lane mostly silences its sisters."""
+    line, (relay, *lanes) = standing(0, 2, 2, 2)
+    for peer in (line.a, line.b):
+        assert peer.session.preferred in {lane.number for lane in lanes}
+    line.a.say(line.now)
+    hold(line, lanes, 1.2)
+    assert line.b.heard == line.a.said
+    assert relay.recorded
+
+
+def test_lone_path_stays_alone_under_suspicion() -> None:
+    line, (direct,) = standing(2)
+    line.a.say(line.now)
+    hold(line, [direct], 3)
+    assert line.a.session.suspect(direct.number)
+    live(line, 0.5)
+    line.check_settled()
+
+
+def test_long_round_trips_are_not_suspicious() -> None:
+    """Four of them are waited for: a line with a second of queue is slow, not dead."""
+    line, (relay, direct) = standing(0, 2)
+    for peer in (line.a, line.b):
+        peer.session._paths[direct.number].round_trip_s = 0.6
+    before = len(relay.recorded)
+    for _ in range(5):
+        line.a.say(line.now)
+        hold(line, [direct], 1.5)
+        assert not line.a.session.suspect(direct.number)
+        live(line, 0.5)
+        for peer in (line.a, line.b):
+            peer.session._paths[direct.number].round_trip_s = 0.6
+    assert line.b.heard == line.a.said
+    chats = len(relay.recorded) - before
+    assert chats < 10, "nothing but pings on the relay"
+
+
+def test_lanes_do_not_make_the_preference_flap() -> None:
+    """Lanes of one rank come, go and answer late; frames stay on the one they are on while it is fit."""
+    line, (_, first, *_) = standing(0, 2)
+    for peer in (line.a, line.b):
+        peer.preferences.clear()
+    lanes = []
+    for number in range(40):
+        lanes.append(line.open_path(2))
+        live(line, 0.3)
+        if number % 3 == 2:
+            gone = lanes.pop(0)
+            line.close_path(gone, "a", "b")
+        late = lanes[number % len(lanes)]
+        line.a.say(line.now)
+        hold(line, [late], 1.2)
+        live(line, 0.3)
+    assert line.a.session.preferred == line.b.session.preferred == first.number
+    assert line.a.preferences == line.b.preferences == []
+    line.check_settled()
+
+
+def test_suspect_lane_hands_over_to_its_sister_once() -> None:
+    line, (_, *lanes) = standing(0, 2, 2, 2)
+    for peer in (line.a, line.b):
+        peer.preferences.clear()
+    for _ in range(20):
+        slow = line.wires[line.a.session.preferred or 0]
+        line.a.say(line.now)
+        line.b.say(line.now)
+        hold(line, [slow], 1.0)
+        live(line, 0.5)
+    assert len(line.a.preferences) <= 20 and len(line.b.preferences) <= 20, "one change for a suspicion at most"
+    line.check_settled()
+    assert len(lanes) == 3
+
+
+def test_bulk_under_way_makes_silence_show_without_a_word_said() -> None:
+    line, (_, direct) = standing(0, 2)
+    line.a.offer(9000, 0, False, line.now)
+    live(line, 0.2)
+    line.b.accept(1, line.now)
+    live(line, 0.2)
+    line.a.send_bulk(direct.number, 3, line.now)
+    hold(line, [direct], 2.2 * PATH_SUSPECT_S)
+    assert line.a.session.suspect(direct.number), "a ping within the time an acknowledgement takes"
 
 
 def test_what_still_comes_in_does_not_end_the_doubt() -> None:
