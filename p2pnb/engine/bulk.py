@@ -69,6 +69,7 @@ class Bulk:
         self._link = link
         self._controls: dict[str, LaneControl] = {}
         self._asked_lanes: dict[str, int] = {}
+        self._peer_lanes: dict[str, int] = {}
         self._asked_at = 0.0
         self._tick_timer: asyncio.TimerHandle | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
@@ -83,6 +84,7 @@ class Bulk:
         """Everything before belongs to another session."""
         self._controls.clear()
         self._asked_lanes.clear()
+        self._peer_lanes.clear()
         self._began = self._link.host.loop.time()
 
     def stop(self) -> None:
@@ -216,10 +218,15 @@ class Bulk:
 
     # ── lanes ───────────────────────────────────────────────────────────────────────────────────────
     def lanes_wanted(self, frame: Lanes) -> None:
-        """The peer sends bulk and wants that many connections of a transport, which we open."""
+        """The peer sends bulk and wants that many connections of a transport; perhaps it is us who open them."""
         if frame.transport not in ("tcp", "webrtc") or not 1 <= frame.count <= MAX_LANES:
             raise ProtocolError("an impossible number of lanes wanted")
-        self._link.open_lanes(frame.transport, frame.count)
+        self._peer_lanes[frame.transport] = frame.count
+        self._link.open_lanes(frame.transport, self._goal(frame.transport))
+
+    def _goal(self, transport: str) -> int:
+        """How many connections of a transport the two sides want: each sends over the same ones."""
+        return max(self._asked_lanes.get(transport, 1), self._peer_lanes.get(transport, 1))
 
     def _tick(self) -> None:
         self._tick_timer = None
@@ -263,13 +270,13 @@ class Bulk:
         if count == asked:
             if len(carriers) < count and now - self._asked_at > ASK_AGAIN_S:  # one broke, or never came up
                 self._asked_at = now
-                self._link.want_lanes(transport, count)
+                self._link.want_lanes(transport, count, self._goal(transport))
             return
         self._asked_at = now
         self._asked_lanes[transport] = count
-        self._link.want_lanes(transport, count)
+        self._link.want_lanes(transport, count, self._goal(transport))
         if count < asked:
-            extra = sorted(carriers, key=lambda path: path.number)[count:]
+            extra = sorted(carriers, key=lambda path: path.number)[self._goal(transport) :]
             preferred = self._link.session.preferred if self._link.session else None
             for path in extra:
                 if path.number != preferred:

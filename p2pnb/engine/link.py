@@ -479,27 +479,20 @@ class Link:
         listener.path.proven = self.host.loop.create_future()
         return listener, listener.path.proven
 
-    def want_lanes(self, transport: str, count: int) -> None:
-        """Bulk wants that many connections of a transport: have them opened by the side that can."""
+    def want_lanes(self, transport: str, count: int, goal: int) -> None:
+        """Bulk of ours wants `count` connections of a transport: tell the peer, and open up to `goal` if we can."""
         try:
-            if transport == "tcp" and self.direct is not None:
-                self.direct.open_lanes(count)
-                if self.direct.reached is None:
-                    self.send(Lanes(transport, count))
-            elif transport == "webrtc" and self.upgrade is not None:
-                if self.upgrade.opens:
-                    self.upgrade.open_lanes(count)
-                else:
-                    self.send(Lanes(transport, count))
+            self.send(Lanes(transport, count))
+            self.open_lanes(transport, goal)
         except P2PError as error:
             _log.info("no more lanes: %s", error)  # too much waits for this peer, or it is gone
 
-    def open_lanes(self, transport: str, count: int) -> None:
-        """The peer wants that many connections of a transport."""
+    def open_lanes(self, transport: str, goal: int) -> None:
+        """Have that many connections of a transport, if this is the side that can open them."""
         if transport == "tcp" and self.direct is not None:
-            self.direct.open_lanes(count)
+            self.direct.open_lanes(goal)
         elif transport == "webrtc" and self.upgrade is not None and self.upgrade.opens:
-            self.upgrade.open_lanes(count)
+            self.upgrade.open_lanes(goal)
 
     def close_path(self, number: se.PathId) -> None:
         """End a path that is not needed any more; the peer hears of it."""

@@ -194,7 +194,7 @@ async def test_lanes_are_opened_by_whoever_reached_the_other(asks: str) -> None:
     async with meeting() as pair:
         await pair.stands()
         link = pair.a if asks == "a" else pair.b
-        link.want_lanes("tcp", 4)
+        link.want_lanes("tcp", 4, 4)
         await pair.until(lambda: up(pair.a) == up(pair.b) == 4, "four lanes")
         await asyncio.sleep(0.3)  # for a fifth, which must not come
         assert up(pair.a) == up(pair.b) == 4
