@@ -29,11 +29,15 @@ def _interrupted(call: Any) -> None:
     """Press Ctrl-C while `call` waits in the main thread."""
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        call()
-    timer.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_interrupt_of_a_wait_leaves_the_room_usable(meeting: Meeting) -> None:
