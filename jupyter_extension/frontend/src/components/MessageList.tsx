@@ -13,7 +13,7 @@ const GROUP_S = 5 * 60;
 /** The log. It follows new messages only while its end is in view: who reads back is left where they are. */
 export function MessageList({ model }: { readonly model: PanelModel }) {
   const messages = model.room.messages.value;
-  const pending = model.chat.pending.value;
+  const pending = model.chat.pending.value.filter((message) => !arrived(message, messages.at(-1)));
   const log = useRef<HTMLDivElement>(null);
   const following = useRef(true);
   const behind = useSignal(false);
@@ -107,6 +107,11 @@ function Pending({ model, message }: { readonly model: PanelModel; readonly mess
       )}
     </article>
   );
+}
+
+/** The room has it already, and the kernel's answer is about to come: once is enough. */
+function arrived(pending: PendingMessage, last: MessageState | undefined): boolean {
+  return pending.error === "" && last !== undefined && last.mine && last.text === pending.text;
 }
 
 /** Messages of one person within a short while stand under one name. */
