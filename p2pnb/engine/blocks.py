@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol
 __all__ = ["BLOCK_BYTES", "TOGETHER_BYTES", "BlockCache", "BlockSource"]
 
 BLOCK_BYTES: Final = 512 * 1024  # one record of the TCP path
-CACHE_BLOCKS: Final = 48  # 24 MiB in all
-TOGETHER_BYTES: Final = (CACHE_BLOCKS - 20) * BLOCK_BYTES  # receivers this near each other share every reading
-MOST_AHEAD: Final = 16  # blocks of one source; a worker may wait 5 ms for the interpreter's lock
+CACHE_BLOCKS: Final = 64  # 32 MiB in all
+TOGETHER_BYTES: Final = (CACHE_BLOCKS - 36) * BLOCK_BYTES  # receivers this near each other share every reading
+MOST_AHEAD: Final = 32  # blocks of one source; a worker may wait 5 ms for the interpreter's lock
 BATCH: Final = 8  # blocks read by one call into a worker: a hop there costs a fifth of reading one block
 
 
