@@ -36,6 +36,7 @@ MAX_STRANGERS: Final = 8  # accepted connections that have not shown a token yet
 DIAL_TIMEOUT_S: Final = 5.0
 ACCEPT_REST_S: Final = 0.5  # when the process is out of descriptors
 MAX_MESSAGE_BYTES: Final = max(CHUNK_BYTES_TCP, MAX_CONTROL_BYTES) + 64  # a record's header and tag, rounded up
+REST_READS: Final = 64  # turns of reading after a write failed: more than a socket's buffer holds
 READS_PER_TURN: Final = 8  # then the loop's other work has its turn
 WRITES_PER_TURN: Final = 4
 UNSENT_BYTES: Final = 512 * 1024  # in the kernel, behind which chat waits; more brought no speed on any line measured
@@ -62,6 +63,7 @@ class TcpConnection:
         self._loop = asyncio.get_running_loop()
         self._listener: ConnectionListener | None = None
         self._closed = False
+        self._broken = False  # for writing
         self._out: deque[bytes | memoryview] = deque()
         self._buffered = 0
         self._writing = False
@@ -109,7 +111,7 @@ class TcpConnection:
         self._push(self._record_view[: self._placed])
 
     def _push(self, data: bytes | memoryview) -> None:
-        if self._closed:
+        if self._closed or self._broken:
             return
         self._out.append(data)
         self._buffered += len(data)
@@ -131,9 +133,25 @@ class TcpConnection:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
-            self._lost(_reason(error))
+            self._broke(_reason(error))
             return False
         return True
+
+    def _broke(self, reason: str) -> None:
+        """Nothing goes out any more; what the peer said before it closed is taken first."""
+        if not self._broken:
+            self._broken = True
+            self._stop_writing()
+            self._out.clear()
+            self._buffered = 0
+            self._loop.call_soon(self._take_rest, reason)
+
+    def _take_rest(self, reason: str) -> None:
+        for _ in range(REST_READS):
+            if self._closed or not self._reading:
+                break
+            self._on_readable()
+        self._lost(reason)
 
     def _on_writable(self) -> None:
         for _ in range(WRITES_PER_TURN):
