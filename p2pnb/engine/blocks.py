@@ -130,12 +130,8 @@ class BlockCache:
                 self._loading.pop((source, index), None)
 
     def _buffer(self) -> memoryview:
-        while self._free:
-            buffer = self._free.pop()
-            whole = buffer.obj
-            if isinstance(whole, bytearray) and len(whole) == BLOCK_BYTES:
-                return memoryview(whole)
-        return memoryview(bytearray(BLOCK_BYTES))
+        # .obj is the whole buffer, also of a source's short last block
+        return memoryview(self._free.pop().obj if self._free else bytearray(BLOCK_BYTES))
 
 
 def _read_all(source: BlockSource, indices: list[int], places: list[memoryview]) -> None:

@@ -13,11 +13,11 @@ import logging
 import random
 import socket as socket_module
 import ssl
-import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pnb.errors import HubError, HubUnavailableError, P2PError, RoomNotFoundError
+from p2pnb.paths.tcp import limit_unsent
 from p2pnb.protocol.hub import (
     MAX_PAYLOAD_BYTES,
     MIN_PAYLOAD_BYTES,
@@ -213,7 +213,8 @@ class HubClient:
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                     compress=0,
                 )
-                _limit_unsent(socket)
+                if (raw := socket.get_extra_info("socket")) is not None:
+                    limit_unsent(raw, UNSENT_BYTES)
                 await socket.send_str(join)
                 welcome = await self._welcome(socket)
         except aiohttp.WSServerHandshakeError as error:
@@ -351,14 +352,6 @@ class HubClient:
                 before, self._buffered = self._buffered, self._buffered - len(message)
                 if self._buffered < self._low_water <= before or not self._queue:
                     self._listener.hub_buffer_low()
-
-
-def _limit_unsent(socket: aiohttp.ClientWebSocketResponse) -> None:
-    option = getattr(socket_module, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else 0)
-    raw = socket.get_extra_info("socket")
-    if raw is not None and option:
-        with contextlib.suppress(OSError):  # a unix socket, or a system without it
-            raw.setsockopt(socket_module.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 def _peer_id(text: str) -> bytes:

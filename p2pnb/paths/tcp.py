@@ -29,7 +29,7 @@ from typing import Final
 from p2pnb.paths import ConnectionListener
 from p2pnb.protocol.wire import CHUNK_BYTES_TCP, MAX_BEFORE_PROOF_BYTES, MAX_CONTROL_BYTES, PROOF_TIMEOUT_S
 
-__all__ = ["TOKEN_BYTES", "TcpConnection", "TcpListener", "dial"]
+__all__ = ["TOKEN_BYTES", "TcpConnection", "TcpListener", "dial", "limit_unsent"]
 
 TOKEN_BYTES: Final = 16
 MAX_STRANGERS: Final = 8  # accepted connections that have not shown a token yet
@@ -350,9 +350,6 @@ class TcpListener:
                     token += piece
         except (TimeoutError, OSError):
             token = b""
-        except asyncio.CancelledError:
-            sock.close()
-            raise
         owner = self._owners.get(token)  # a token has 128 secret bits: looking it up tells nobody anything
         if owner is None:
             sock.close()
@@ -374,7 +371,7 @@ async def dial(address: str, port: int, token: bytes) -> TcpConnection:
 
 
 def _close_if_cancelled(sock: socket.socket, greeting: asyncio.Task[None]) -> None:
-    """A task cancelled before its first step closes nothing itself."""
+    """Here, since a task cancelled before its first step runs no code of its own."""
     if greeting.cancelled():
         sock.close()
 
@@ -397,12 +394,17 @@ def _tune(sock: socket.socket) -> None:
     """Small messages at once, little unsent in the kernel, and a congestion control that bears loss."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if _TCP_NOTSENT_LOWAT:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    limit_unsent(sock, UNSENT_BYTES)
     if _TCP_CONGESTION and _round_trip_s(sock) > LONG_ROUND_TRIP_S:
         with contextlib.suppress(OSError):  # not loaded, or not allowed to this user
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, b"bbr")
+
+
+def limit_unsent(sock: socket.socket, size_bytes: int) -> None:
+    """Have the kernel hold no more than this unsent, so that what is said next waits behind little."""
+    if _TCP_NOTSENT_LOWAT:
+        with contextlib.suppress(OSError):  # a unix socket, or a system without it
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size_bytes)
 
 
 def _round_trip_s(sock: socket.socket) -> float:
