@@ -148,7 +148,7 @@ class WebRtcConnection:
         if self._closing is None:
             if self._tuned is not None:
                 self._tuned.on_progress(None)
-            self._closing = self._loop.create_task(_close(self._pc))
+            self._closing = _close_soon(self._pc)
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────────────
     def _on_progress(self) -> None:
@@ -240,11 +240,14 @@ class WebRtcNegotiation:
             raise PathError("no address of the peer answers") from error
 
     async def close(self) -> None:
-        """Give up; a connection that `connected` returned is not touched."""
+        """Give up; a connection that `connected` returned is not touched.
+
+        Goes on to its end if the caller is cancelled.
+        """
         if not self._open.done():
             self._open.cancel()
         if self._open.cancelled() or self._open.exception() is not None:
-            await _close(self._pc)
+            await asyncio.shield(_close_soon(self._pc))
 
     def _tune(self) -> None:
         if self.engine == "aiortc":
@@ -324,7 +327,35 @@ def _widen(peer_connection: Any) -> None:
         _log.debug("the sockets of a WebRTC connection keep their size: %s", error)
 
 
+_closing: set[asyncio.Task[None]] = set()  # asyncio itself holds on to no task
+
+
+def _close_soon(peer_connection: Any) -> asyncio.Task[None]:
+    """Close an engine's connection in a task of its own: one that is cancelled half-way keeps sockets and timers."""
+    task = asyncio.get_running_loop().create_task(_close(peer_connection), name="p2pnb webrtc close")
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    return task
+
+
+def _no_late_consent(peer_connection: Any) -> None:
+    """Keep aioice from beginning its checks of consent once it is closed.
+
+    Its `connect()` may have found a pair and not have gone on yet: then it starts, after the end, a task that checks
+    the consent of nobody for ever.
+    """
+
+    async def nothing() -> None:
+        pass
+
+    try:
+        peer_connection.sctp.transport.transport._connection.query_consent = nothing
+    except AttributeError as error:  # the other engine, or another aioice
+        _log.debug("a WebRTC connection is closed as it is: %s", error)
+
+
 async def _close(peer_connection: Any) -> None:
+    _no_late_consent(peer_connection)
     try:
         await asyncio.wait_for(peer_connection.close(), CLOSE_TIMEOUT_S)
     except (TimeoutError, OSError, ConnectionError) as error:

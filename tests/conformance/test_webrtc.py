@@ -59,6 +59,50 @@ async def test_attempt_that_nobody_answers_ends_and_leaves_no_socket(monkeypatch
     assert len(psutil.Process().net_connections("udp")) == before
 
 
+async def _only_this_task_is_left(before: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 5
+    while len(asyncio.all_tasks()) > 1 or len(psutil.Process().net_connections("udp")) > before:
+        assert asyncio.get_running_loop().time() < deadline, [task.get_stack(limit=1) for task in asyncio.all_tasks()]
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.asyncio
+async def test_closing_goes_on_to_its_end_though_its_caller_is_cancelled() -> None:
+    before = len(psutil.Process().net_connections("udp"))
+    offering, answering = WebRtcNegotiation([]), WebRtcNegotiation([])
+    await offering.accept_answer(await answering.answer(await offering.offer()))
+    for turns, negotiation in ((1, offering), (3, answering)):
+        closing = asyncio.create_task(negotiation.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+    await _only_this_task_is_left(before)
+
+
+@pytest.mark.asyncio
+async def test_attempt_closed_in_the_moment_of_its_success_leaves_nothing() -> None:
+    """aioice has found a pair, and `connect()` has not heard of it yet."""
+    before = len(psutil.Process().net_connections("udp"))
+    offering, answering = WebRtcNegotiation([]), WebRtcNegotiation([])
+    offer = await offering.offer()
+    ice: Any = offering._pc.sctp.transport.transport._connection  # type: ignore[union-attr]
+    tell, closings = ice._check_list_state.put_nowait, list[asyncio.Task[None]]()
+
+    def told(state: int) -> None:
+        if not closings:
+            closings.append(asyncio.create_task(offering.close()))
+        tell(state)
+
+    ice._check_list_state.put_nowait = told
+    await offering.accept_answer(await answering.answer(offer))
+    while not closings:
+        await asyncio.sleep(0.01)
+    await closings[0]
+    await answering.close()
+    await _only_this_task_is_left(before)
+
+
 # ── many at once ────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.slow
 @pytest.mark.asyncio

@@ -153,6 +153,15 @@ static int end_named(const char *name) {
     return -1;
 }
 
+/* Nobody enters from here on: the descriptors by which `enter` finds the namespaces are gone, under other numbers. */
+static void shut_the_doors(void) {
+    for (int i = 0; i < count; i++) {
+        int hidden = fcntl(ends[i].netns, F_DUPFD_CLOEXEC, 256); /* no end had, or gets, such a number */
+        close(ends[i].netns);
+        ends[i].netns = hidden;
+    }
+}
+
 /* What still runs in the namespaces (this process moved through them, but is none of it). */
 static void kill_inhabitants(void) {
     DIR *processes = opendir("/proc");
@@ -344,15 +353,22 @@ static int carry(int argc, char **argv) {
         int ready = ppoll(watched, waiting ? 1 : (nfds_t)count + 1, waiting ? &tick : NULL, NULL);
         if (ready > 0 && watched[0].revents && !read_commands()) break;
     }
+    shut_the_doors();
     kill_inhabitants();
     return 0;
 }
 
+/* Looks again once inside: whoever was not seen by kill_inhabitants finds the door shut by then. */
 static int enter(char **argv) {
     char path[64];
+    struct stat inside, door;
     snprintf(path, sizeof path, "/proc/%s/fd/%s", argv[0], argv[1]);
     int netns = open(path, O_RDONLY | O_CLOEXEC);
     if (netns < 0 || setns(netns, CLONE_NEWNET)) { perror("line: entering the namespace"); return 126; }
+    if (fstat(netns, &inside) || stat(path, &door) || inside.st_ino != door.st_ino || inside.st_dev != door.st_dev) {
+        fprintf(stderr, "line: the lab has ended\n");
+        return 126;
+    }
     execvp(argv[2], argv + 2);
     perror(argv[2]);
     return 127;

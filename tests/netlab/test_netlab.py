@@ -197,10 +197,19 @@ def test_ends_see_nothing_of_the_machine_but_the_line() -> None:
 
 def test_leaving_ends_what_runs_at_the_ends() -> None:
     with opened() as lab:
-        sleeper = lab.popen("left", ["sleep", "600"])
+        sleeper = lab.popen("left", ["sh", "-c", "echo inside; exec sleep 600"], stdout=subprocess.PIPE, text=True)
+        assert sleeper.stdout is not None and sleeper.stdout.readline() == "inside\n"
         pid = lab.pid
     assert sleeper.wait(5) == -signal.SIGKILL
     assert not psutil.pid_exists(pid)
+
+
+def test_nobody_enters_a_lab_that_ends_and_stays() -> None:
+    for _ in range(20):
+        with opened() as lab:
+            late = [lab.popen("left", ["sleep", "600"], stderr=subprocess.DEVNULL) for _ in range(4)]
+        for process in late:  # killed inside, or turned away at the door
+            assert process.wait(5) in {-signal.SIGKILL, 126}
 
 
 def test_a_crashed_owner_leaves_nothing_behind() -> None:

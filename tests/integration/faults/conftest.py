@@ -34,6 +34,12 @@ def held() -> dict[str, int]:
     }
 
 
+def running() -> list[str]:
+    """Name the tasks there are and where each waits: what a failed comparison is looked up in."""
+    loop: Any = engine().loop
+    return on_engine(lambda: [f"{task.get_name()}: {task.get_stack(limit=1)}" for task in asyncio.all_tasks(loop)])
+
+
 # heartbeats of aiohttp's sockets come and go; what a test leaves per fault shows beside them
 SLACK = {"threads": 0, "descriptors": 3, "tasks": 0, "timers": 8}
 
@@ -43,11 +49,10 @@ def leaks() -> Iterator[None]:
     """No thread, descriptor, task or timer outlives a test's rooms, hub and forwarders."""
     before = held()
     yield
-    until(
-        lambda: all(now <= before[what] + SLACK[what] for what, now in held().items()),
-        f"back to {before}, now {held()}",
-        10,
-    )
+    try:
+        until(lambda: all(now <= before[what] + SLACK[what] for what, now in held().items()), "back to before", 10)
+    except AssertionError as error:
+        raise AssertionError(f"{before} before, {held()} now; tasks: {running()}") from error
 
 
 class LinedMeeting(Meeting):
