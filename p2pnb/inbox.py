@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from p2pnb.files.sizes import human_size
 from p2pnb.protocol.wire import Preview
 
@@ -19,8 +21,7 @@ KEPT_ITEMS: Final = 10_000
 KEPT_BYTES: Final = 512 * 1024 * 1024  # of replaced objects that nobody received
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A chat message."""
 
     id: str

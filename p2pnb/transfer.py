@@ -5,9 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from p2pnb.engine.pull import Pull
 from p2pnb.engine.receiving import Incoming
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Offer", "Transfer", "TransferPart"]
 
 
-@dataclass(frozen=True, slots=True)
-class TransferPart:
+class TransferPart(msgspec.Struct, frozen=True):
     """One receiver's (or the sender's) part of a transfer at this moment."""
 
     state: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
 
 from p2pnb.errors import SourceChangedError
 from p2pnb.protocol.manifest import Descriptor, Manifest, block_hash
@@ -39,8 +40,7 @@ class Content(Protocol):
         """Return exactly these bytes; SourceChangedError if they can't be had."""
 
 
-@dataclass(eq=False)
-class Holding:
+class Holding(msgspec.Struct, eq=False):
     """One content that this peer serves, and to whom."""
 
     name: str
@@ -48,7 +48,7 @@ class Holding:
     root: bytes
     content: Content
     serving: Serving
-    outgoing: dict[tuple[bytes, int], Outgoing] = field(default_factory=dict)  # by peer and its request
+    outgoing: dict[tuple[bytes, int], Outgoing] = msgspec.field(default_factory=dict)  # by peer and its request
 
     @property
     def alive(self) -> bool:

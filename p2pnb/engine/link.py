@@ -16,9 +16,10 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from p2pnb.engine.arena import Arena
 from p2pnb.engine.blocks import BlockCache
@@ -128,8 +129,7 @@ class LinkHost(Protocol):
     def path_broke(self) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Path:
+class _Path(msgspec.Struct, eq=False):
     """One connection with its own keys, from its first byte to its end."""
 
     number: se.PathId

@@ -19,9 +19,10 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from p2pnb.engine.holdings import Holding, ShareKey, ShareSource, hash_blocks
 from p2pnb.engine.pull import Pull
@@ -95,8 +96,7 @@ class SharingHost(Protocol):
     def noticed(self, error: P2PError) -> None: ...
 
 
-@dataclass(eq=False)
-class Shared:
+class Shared(msgspec.Struct, eq=False):
     """One share of anybody, as it is known here. Changed on the event loop only; may be read anywhere."""
 
     owner: bytes
@@ -111,12 +111,11 @@ class Shared:
     sliceable: bool
     gone: bool = False
     fetched_version: int = 0
-    whole_at: set[bytes] = field(default_factory=set)  # peers besides the owner that said they hold all of it
+    whole_at: set[bytes] = msgspec.field(default_factory=set)  # peers besides the owner that said they hold all of it
     value: Any = None  # ours
 
 
-@dataclass(eq=False)
-class _Version:
+class _Version(msgspec.Struct, eq=False):
     """One version of an own share, and what was prepared of it."""
 
     shared: Shared
@@ -124,7 +123,7 @@ class _Version:
     value: Any
     encoded: Encoded
     whole: asyncio.Task[Holding] | None = None
-    parts: OrderedDict[tuple[Any, ...], asyncio.Task[Holding]] = field(default_factory=OrderedDict)
+    parts: OrderedDict[tuple[Any, ...], asyncio.Task[Holding]] = msgspec.field(default_factory=OrderedDict)
 
     @property
     def tasks(self) -> list[asyncio.Task[Holding]]:

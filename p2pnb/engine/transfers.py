@@ -11,9 +11,10 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from p2pnb.engine.arena import Arena
 from p2pnb.errors import DiskFullError, UsageError
@@ -213,8 +214,7 @@ class ObjectSink:
         self._content = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResumePlan:
+class ResumePlan(msgspec.Struct, frozen=True):
     """The blocks of a part to be held against the sender's."""
 
     block_bytes: int

@@ -22,10 +22,11 @@ What a peer can't do in its role raises ProtocolError; what merely crossed an en
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Final
+
+import msgspec
 
 from p2pnb.errors import ProtocolError
 from p2pnb.protocol.ranges import RangeSet
@@ -80,15 +81,13 @@ _KINDS: Final = frozenset({"object", "file", "folder"})
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True, slots=True)
-class OfferArrived:
+class OfferArrived(msgspec.Struct, frozen=True):
     """The peer offers something; answer with `accept` or `decline`."""
 
     offer: Offer
 
 
-@dataclass(frozen=True, slots=True)
-class PieceArrived:
+class PieceArrived(msgspec.Struct, frozen=True):
     """New bytes of a transfer; call `landed` with the same range once they are written."""
 
     transfer: int
@@ -96,44 +95,38 @@ class PieceArrived:
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class AllArrived:
+class AllArrived(msgspec.Struct, frozen=True):
     """Every byte has landed and the sender says its source was whole: finish, then call `completed`."""
 
     transfer: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The peer takes the offer; `next_chunk` has work."""
 
     transfer: int
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(msgspec.Struct, frozen=True):
     """The peer doesn't want it."""
 
     transfer: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class AllAcknowledged:
+class AllAcknowledged(msgspec.Struct, frozen=True):
     """Every byte has landed at the peer: check the source, then call `finish` (or `cancel`)."""
 
     transfer: int
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """The peer has the whole item in its final place."""
 
     transfer: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelledByPeer:
+class CancelledByPeer(msgspec.Struct, frozen=True):
     """The peer ended the transfer; `outgoing` tells whether we were its sender."""
 
     transfer: int
@@ -142,8 +135,7 @@ class CancelledByPeer:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PauseChanged:
+class PauseChanged(msgspec.Struct, frozen=True):
     """The peer paused a transfer, or lets it go on; `outgoing` tells whether we are its sender."""
 
     transfer: int
@@ -151,8 +143,7 @@ class PauseChanged:
     paused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HashesAsked:
+class HashesAsked(msgspec.Struct, frozen=True):
     """The receiver of our offer holds a part of something like it: answer with `answer_hashes`."""
 
     transfer: int
@@ -160,8 +151,7 @@ class HashesAsked:
     blocks: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HashesArrived:
+class HashesArrived(msgspec.Struct, frozen=True):
     """The answer to `ask_hashes`."""
 
     transfer: int
@@ -184,8 +174,7 @@ ExchangeEvent = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """What to read and send next."""
 
     transfer: int
@@ -201,8 +190,7 @@ class _Phase(Enum):
     ARRIVED = auto()  # receiver: all landed and finished
 
 
-@dataclass(slots=True)
-class _Outgoing:
+class _Outgoing(msgspec.Struct):
     size: int
     head: int
     phase: _Phase = _Phase.OFFERED
@@ -213,9 +201,9 @@ class _Outgoing:
     paused_by_peer: bool = False
     hashes_asked: tuple[int, int] | None = None  # block size and number of the blocks we were asked about
     sent: int = 0  # bytes given out by next_chunk
-    to_send: RangeSet = field(default_factory=RangeSet)
-    acked: RangeSet = field(default_factory=RangeSet)
-    in_flight: dict[PathId, RangeSet] = field(default_factory=dict)
+    to_send: RangeSet = msgspec.field(default_factory=RangeSet)
+    acked: RangeSet = msgspec.field(default_factory=RangeSet)
+    in_flight: dict[PathId, RangeSet] = msgspec.field(default_factory=dict)
 
     @property
     def allowance(self) -> int:
@@ -230,8 +218,7 @@ class _Outgoing:
         return sum(ranges.total for ranges in self.in_flight.values())
 
 
-@dataclass(slots=True)
-class _Incoming:
+class _Incoming(msgspec.Struct):
     offer: Offer
     phase: _Phase = _Phase.OFFERED
     credit: int = 0
@@ -240,11 +227,11 @@ class _Incoming:
     paused: bool = False  # by us
     paused_by_peer: bool = False
     hashes_asked: tuple[int, int] | None = None  # block size and number of the blocks we asked about
-    wanted: RangeSet = field(default_factory=RangeSet)  # on request: asked for and not arrived
+    wanted: RangeSet = msgspec.field(default_factory=RangeSet)  # on request: asked for and not arrived
     finished: bool = False  # Finish came
-    arrived: RangeSet = field(default_factory=RangeSet)
-    landed: RangeSet = field(default_factory=RangeSet)
-    unreported: RangeSet = field(default_factory=RangeSet)  # landed, not yet told
+    arrived: RangeSet = msgspec.field(default_factory=RangeSet)
+    landed: RangeSet = msgspec.field(default_factory=RangeSet)
+    unreported: RangeSet = msgspec.field(default_factory=RangeSet)  # landed, not yet told
 
 
 class Exchange:

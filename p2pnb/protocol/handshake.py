@@ -96,8 +96,7 @@ class Established:
     features: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeFailed:
+class HandshakeFailed(msgspec.Struct, frozen=True):
     """Event: this handshake is over; `told_by_peer` if the other side said so (unproven)."""
 
     code: RejectCode

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import Final
+
+import msgspec
 
 from p2pnb.errors import ProtocolError, UsageError
 from p2pnb.protocol.wire import (
@@ -62,15 +63,13 @@ CHUNK_HEADER_BYTES: Final = 13
 SUSPECT_ROUND_TRIPS: Final = 4  # of the path's own round trip, measured under load
 
 
-@dataclass(frozen=True, slots=True)
-class FrameReceived:
+class FrameReceived(msgspec.Struct, frozen=True):
     """Event: the next control frame of the peer."""
 
     frame: ControlFrame
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkReceived:
+class ChunkReceived(msgspec.Struct, frozen=True):
     """Event: bytes of a transfer's stream; may repeat, may come in any order."""
 
     transfer: int
@@ -78,8 +77,7 @@ class ChunkReceived:
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class DataFollows:
+class DataFollows(msgspec.Struct, frozen=True):
     """Event: the next record of this path is the bytes of a transfer's stream from this offset on."""
 
     path: PathId
@@ -87,37 +85,32 @@ class DataFollows:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class PathLost:
+class PathLost(msgspec.Struct, frozen=True):
     """Event: this path is silent beyond doubt, or the peer closed it. The caller closes its connection."""
 
     path: PathId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PathDoubted:
+class PathDoubted(msgspec.Struct, frozen=True):
     """Event: this path owes an answer for PATH_DOUBT_S; a relay path is worth opening anew."""
 
     path: PathId
 
 
-@dataclass(frozen=True, slots=True)
-class PathSuspected:
+class PathSuspected(msgspec.Struct, frozen=True):
     """Event: this path owes an answer for longer than an answer takes; others may help out (see `suspect`)."""
 
     path: PathId
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTripMeasured:
+class RoundTripMeasured(msgspec.Struct, frozen=True):
     """Event: `round_trip_s` of this path has news."""
 
     path: PathId
 
 
-@dataclass(frozen=True, slots=True)
-class PreferenceChanged:
+class PreferenceChanged(msgspec.Struct, frozen=True):
     """Event: frames and bulk go over another path now (None: none is left)."""
 
     path: PathId | None
@@ -135,8 +128,7 @@ SessionEvent = (
 )
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(msgspec.Struct):
     rank: int
     up_at: float
     heard_at: float  # when anything last came in

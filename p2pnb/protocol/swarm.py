@@ -25,10 +25,11 @@ blocks (integers, as bit sets) are in `manifest`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 from p2pnb.errors import ProtocolError
 from p2pnb.protocol.manifest import block_count, blocks_of_ranges, blocks_to_ranges, ranges_of_blocks
@@ -69,13 +70,12 @@ class BlockState(Enum):
     WRONG = auto()  # its source sent something else and is dropped
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(msgspec.Struct):
     peer: bytes
     has: int = 0  # bit set of blocks
     coming: int = 0  # it says that it asked the owner for these
     tried: int = 0  # ever asked of it
-    asked: dict[int, int] = field(default_factory=dict)  # block -> bytes that came of it
+    asked: dict[int, int] = msgspec.field(default_factory=dict)  # block -> bytes that came of it
     cursor: int = 0  # behind the last block asked: its neighbour is read and told of with less
     owed_bytes: int = 0
     rate: float = 0.0  # bytes per second, 0 before the first measurement

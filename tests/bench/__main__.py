@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import json
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.bench import machine
 from tests.bench.registry import Row, Run, Unavailable
 from tests.bench.report import Outcome, missed, table, write_json
 from tests.bench.rows import in_order
+from tests.bench.sides import ROOT
 
 __all__ = ["main"]
 
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for goal in row.goals:
                 print(f"{'':<18}   {goal}")
         return 0
+    for package in ("p2pnb", "jupyter_extension/p2pnb_server"):  # as an installation leaves it; a checkout may not be
+        compileall.compile_dir(ROOT / package, quiet=1)
     facts = machine.facts()
     print(json.dumps(facts, indent=1), file=sys.stderr)
     outcomes: list[Outcome] = []
