@@ -81,6 +81,10 @@ class ShareSource:
             return b"".join((self._manifest[offset:], self._content.read(0, length - ahead)))
         return self._content.read(-ahead, length)
 
+    def read_at_once(self, offset: int, buffer: memoryview) -> bool:
+        self.read_into(offset, buffer)
+        return True
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.read(offset, len(buffer))
 

@@ -166,7 +166,11 @@ class OutgoingPart:
     def _content_now(self, offset: int, length: int) -> bytes | memoryview | None:
         source = self.transfer.source
         if source.blocking:
-            return self.link.host.blocks.now(source, offset, length)
+            try:
+                return self.link.host.blocks.now(source, offset, length, shared=len(self.transfer.parts) > 1)
+            except P2PError as error:
+                self._source_failed(error)
+                return None
         try:
             return source.read(offset, length)
         except P2PError as error:
@@ -181,7 +185,10 @@ class OutgoingPart:
         ahead = max(0, len(source.head) - offset)
         try:
             if length > ahead:
-                await self.link.host.blocks.get(source, max(0, offset - len(source.head)), length - ahead)
+                shared = len(self.transfer.parts) > 1
+                await self.link.host.blocks.get(
+                    source, max(0, offset - len(source.head)), length - ahead, shared=shared
+                )
         except P2PError as error:
             self._source_failed(error)
         except (OSError, ValueError) as error:

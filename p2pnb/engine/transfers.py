@@ -60,6 +60,9 @@ class Source(Protocol):
     def read(self, offset: int, length: int) -> bytes | memoryview:
         """Return exactly `length` content bytes from `offset`; SourceChangedError if that can't be had."""
 
+    def read_at_once(self, offset: int, buffer: memoryview) -> bool:
+        """Fill `buffer` with content bytes from `offset` if that needs no waiting; of blocking sources."""
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with content bytes from `offset`; of blocking sources."""
 
@@ -94,6 +97,10 @@ class ObjectSource:
         if self._encoded is None:
             raise ValueError("this transfer has ended")
         return self._encoded.read(offset, length)
+
+    def read_at_once(self, offset: int, buffer: memoryview) -> bool:
+        self.read_into(offset, buffer)
+        return True
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.read(offset, len(buffer))
@@ -130,6 +137,9 @@ class FileSource:
 
     def read(self, offset: int, length: int) -> bytes:
         return self._files.read(offset, length)
+
+    def read_at_once(self, offset: int, buffer: memoryview) -> bool:
+        return self._files.read_at_once(offset, buffer)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self._files.read_into(offset, buffer)

@@ -5,6 +5,7 @@ A folder of 100,000 files goes through a few descriptors; consecutive chunks of 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import OrderedDict
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
-__all__ = ["ClosedError", "Descriptors", "fill_at", "read_at", "write_at"]
+__all__ = ["ClosedError", "Descriptors", "fill_at", "fill_at_once", "read_at", "write_at"]
+
+_NO_WAITING: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 T = TypeVar("T")
 
@@ -34,6 +37,10 @@ class Descriptors(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def has(self, number: int) -> bool:
+        """Tell whether a thing is open, so that `use` waits for nothing."""
+        return number in self._entries
 
     @contextmanager
     def use(self, number: int) -> Iterator[T]:
@@ -99,6 +106,19 @@ def fill_at(descriptor: int, buffer: memoryview, offset: int) -> int:
     while 0 < have < len(buffer) and (more := _fill_some(descriptor, buffer[have:], offset + have)):
         have += more
     return have
+
+
+def fill_at_once(descriptor: int, buffer: memoryview, offset: int) -> bool:
+    """Fill `buffer` from `offset` on if the system has all of it in memory; False if not, or if the file ends before.
+
+    OSError (EOPNOTSUPP, EINVAL, ENOSYS) where that can't be told: network file systems, tmpfs, other systems.
+    """
+    if not _NO_WAITING:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    try:
+        return os.preadv(descriptor, (buffer,), offset, _NO_WAITING) == len(buffer)
+    except BlockingIOError:
+        return False
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:

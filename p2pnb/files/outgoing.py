@@ -12,6 +12,7 @@ show for it. The price is that a chmod in the middle of a transfer counts as a c
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from array import array
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pnb.errors import SourceChangedError, UsageError
-from p2pnb.files._descriptors import ClosedError, Descriptors, fill_at
+from p2pnb.files._descriptors import ClosedError, Descriptors, fill_at, fill_at_once
 from p2pnb.files._directory import FILE_FLAGS
 from p2pnb.files.blocks import hash_blocks
 from p2pnb.files.head import FileEntry, FolderHead, encode_head
@@ -37,6 +38,7 @@ _PREVIEW_NAME_CHARS: Final = 120  # twenty of them stay small in the control fra
 _PREVIEW_TEXT_CHARS: Final = 2000
 _SKIPPED_FOLDERS: Final = frozenset(("__pycache__",))  # of no use elsewhere, and run unseen by Python
 
+_CANNOT_TELL: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS))  # of reading without waiting
 _64_BITS: Final = (1 << 64) - 1  # some systems count further: the rest tells nothing more apart
 
 StrPath = str | os.PathLike[str]
@@ -72,6 +74,7 @@ class OutgoingFiles:
             ) from None
         self.size_bytes = len(self.head) + self._content_bytes
         self._descriptors = Descriptors(self._open, os.close, MAX_OPEN)
+        self._tells_waiting = True  # until its file system says that it can't tell
         self.preview = self._preview(entries, folders)
 
     @classmethod
@@ -128,6 +131,28 @@ class OutgoingFiles:
                 self._read_one(number, place - starts[number], buffer[place - offset : stop - offset])
                 place = stop
             number += 1
+
+    def read_at_once(self, offset: int, buffer: memoryview) -> bool:
+        """Do as `read_into` if that needs no waiting; False, and a buffer of no use, if it does.
+
+        So it is for bytes of one open file that the system holds in memory, where the file system can tell.
+        """
+        starts, end = self._sources.starts, offset + len(buffer)
+        if not self._tells_waiting or not 0 <= offset < end <= self._content_bytes:
+            return False
+        number = bisect_right(starts, offset) - 1
+        if end > starts[number + 1] or not self._descriptors.has(number):
+            return False
+        try:
+            with self._descriptors.use(number) as descriptor:
+                if not fill_at_once(descriptor, buffer, offset - starts[number]):
+                    return False
+                self._sources.check(number, os.fstat(descriptor))
+        except (ClosedError, OSError) as error:
+            # whatever else is wrong, `read_into` finds it, too
+            self._tells_waiting = not isinstance(error, OSError) or error.errno not in _CANNOT_TELL
+            return False
+        return True
 
     def hash_blocks(self, block_bytes: int, first: int, end: int) -> bytes:
         """Return HASH_BYTES of SHA-256 for each block [first, end) of the content; blocking.

@@ -21,9 +21,10 @@ import psutil
 
 from tests.bench.registry import Unavailable
 
-__all__ = ["MEBIBYTE", "PeakMemory", "facts", "fill_fresh_memory", "room_for_files", "warm_memory"]
+__all__ = ["MEBIBYTE", "TMPFS", "PeakMemory", "facts", "fill_fresh_memory", "room_for_files", "warm_memory"]
 
 MEBIBYTE: Final = 1 << 20
+TMPFS: Final = "tmpfs"
 _PACKAGES: Final = (
     "p2pnb", "aiortc", "aiohttp", "cryptography", "pandas", "pyarrow", "numpy", "tornado", "jupyter-server", "wrtc",
     "magic-wormhole",
@@ -90,22 +91,24 @@ def warm_memory(size_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def room_for_files(need_bytes: int) -> Iterator[tuple[Path, str]]:
+def room_for_files(need_bytes: int, *, in_memory: bool = True) -> Iterator[tuple[Path, str]]:
     """Give a folder with so much room and say what it is on; it is removed at the end.
 
-    Memory (tmpfs) where there is plenty, so that no disk is measured; else the temporary folder.
+    in_memory  tmpfs where there is plenty of memory, else as without: on the disk of the temporary folder. There the
+               system's cache takes what is written, as long as that is a small part of the memory.
     """
     shared = Path("/dev/shm")
-    in_memory = (
-        shared.is_dir()
+    fits = (
+        in_memory
+        and shared.is_dir()
         and shutil.disk_usage(shared).free > 1.5 * need_bytes
         and psutil.virtual_memory().available > 3 * need_bytes
     )
-    place = shared if in_memory else Path(tempfile.gettempdir())
+    place = shared if fits else Path(tempfile.gettempdir())
     if shutil.disk_usage(place).free < 1.2 * need_bytes:
         raise Unavailable(f"{place} has no room for {need_bytes / 1e9:.1f} GB")
     with tempfile.TemporaryDirectory(prefix="p2pnb-bench-", dir=place) as folder:
-        yield Path(folder), "tmpfs" if in_memory else f"disk ({place})"
+        yield Path(folder), TMPFS if fits else f"disk ({place})"
 
 
 class PeakMemory:

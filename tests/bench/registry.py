@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["ROWS", "Figure", "Goal", "Row", "Run", "Unavailable", "Verdict", "pick", "row"]
+__all__ = ["ROWS", "Contestant", "Figure", "Goal", "Row", "Run", "Unavailable", "Verdict", "pick", "row"]
 
 BEST, MEDIAN, WORST = "best", "median", "worst"
 _MORE_IS_BETTER: Final = frozenset({"MB/s"})
@@ -93,6 +93,16 @@ class Row:
     measure: Measure
 
 
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Somebody who is sampled by turns with others: `once` returns MB/s."""
+
+    name: str
+    once: Callable[[], Awaitable[float]]
+    most: int = 1000  # samples
+    hopeless: float = 0.0  # with less than that in all, no further sample is taken
+
+
 ROWS: Final[dict[str, Row]] = {}
 
 
@@ -146,6 +156,24 @@ class Run:
         if name not in self.figures:
             self.figures[name] = Figure(name, unit, None, problem=problem)
         self.say(f"{name}: NOT MEASURED: {problem}")
+
+    async def by_turns(self, rounds: int, contestants: Sequence[Contestant]) -> dict[str, list[float]]:
+        """Sample each contestant in turn, so that what disturbs the machine meets all of them; samples by name.
+
+        One that fails has a figure that says why, and is left out of the rounds that follow.
+        """
+        samples: dict[str, list[float]] = {one.name: [] for one in contestants}
+        running = list(contestants)
+        for number in range(rounds):
+            for one in list(running):
+                if number >= one.most:
+                    continue
+                with self.attempt(one.name, "MB/s"):
+                    samples[one.name].append(await one.once())
+                    self.say(f"{one.name}: {samples[one.name][-1]:.0f} MB/s")
+                if one.name in self.figures or sum(samples[one.name]) < one.hopeless:
+                    running.remove(one)
+        return samples
 
     def verdicts(self) -> list[Verdict]:
         """Judge the row's goals by what was measured so far."""

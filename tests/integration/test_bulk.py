@@ -89,7 +89,9 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             threading.Event().wait(pace[0])
         original(source, offset, buffer)
 
+    at_once = FileSource.read_at_once
     monkeypatch.setattr(FileSource, "read_into", read_into)
+    monkeypatch.setattr(FileSource, "read_at_once", lambda source, *rest: not pace[0] and at_once(source, *rest))
 
     def set_pace(seconds_per_block: float) -> None:
         pace[0] = seconds_per_block
@@ -351,7 +353,16 @@ def test_broadcast_of_a_file_reads_it_about_once(
             reads[offset] += 1
         original(source, offset, buffer)
 
+    at_once = FileSource.read_at_once
+
+    def counting_at_once(source: FileSource, offset: int, buffer: memoryview) -> bool:
+        here = at_once(source, offset, buffer)
+        with lock:
+            reads[offset] += here
+        return here
+
     monkeypatch.setattr(FileSource, "read_into", counting)
+    monkeypatch.setattr(FileSource, "read_at_once", counting_at_once)
     ada, *others = direct(meeting, "Ada", "Ben", "Carl", "Dora", "Emil")
     source = a_file(tmp_path, 96 * MIB)
     ada.send_file(source).result(100)

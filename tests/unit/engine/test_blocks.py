@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from p2pnb.engine.blocks import BLOCK_BYTES, CACHE_BLOCKS, MOST_AHEAD, BlockCache
+from p2pnb.engine.blocks import BEHIND, BLOCK_BYTES, CACHE_BLOCKS, MOST_AHEAD, BlockCache
 from p2pnb.errors import SourceChangedError
 
 pytestmark = pytest.mark.asyncio
@@ -28,7 +28,15 @@ class Disk:
         self.failing: Exception | None = None
         self.go = threading.Event()
         self.go.set()
+        self.in_memory = False  # what is asked for can be had at once
         self._pattern = random.Random(seed).randbytes(4096 + 251)
+
+    def read_at_once(self, offset: int, buffer: memoryview) -> bool:
+        if self.in_memory:
+            self.read_into(offset, buffer)
+        else:
+            buffer[:] = bytes(len(buffer))  # half done, and of no use
+        return self.in_memory
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         assert self.go.wait(10)
@@ -58,11 +66,16 @@ def held_bytes(blocks: BlockCache) -> int:
 
 
 async def read_all(
-    blocks: BlockCache, disk: Disk, chunk: int = BLOCK_BYTES, step: Callable[[], Any] | None = None
+    blocks: BlockCache,
+    disk: Disk,
+    chunk: int = BLOCK_BYTES,
+    step: Callable[[], Any] | None = None,
+    *,
+    shared: bool = True,
 ) -> None:
     for offset in range(0, disk.content_bytes, chunk):
         length = min(chunk, disk.content_bytes - offset)
-        got = await blocks.get(disk, offset, length)
+        got = await blocks.get(disk, offset, length, shared=shared)
         assert got == disk.expected(offset, length)
         if step is not None:
             await step()
@@ -219,6 +232,46 @@ async def test_sources_of_equal_size_are_never_mixed_up() -> None:
         await asyncio.gather(*[read_all(blocks, disk, 300_000) for disk in disks])
         for disk in disks:
             blocks.drop(disk)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("chunk", [BLOCK_BYTES, 48 * 1024, 700_001])
+async def test_what_can_be_had_at_once_needs_no_worker(chunk: int, shared: bool) -> None:
+    async def in_worker(function: Callable[..., Any], *args: Any) -> Any:
+        raise AssertionError("a worker was asked")
+
+    disk, blocks = Disk(20 * BLOCK_BYTES + 77), BlockCache(in_worker, asyncio.get_running_loop())
+    disk.in_memory = True
+    await asyncio.gather(*[read_all(blocks, disk, chunk, shared=shared) for _ in range(3 if shared else 1)])
+    assert set(disk.reads.values()) == {1}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_a_single_receiver_holds_little_behind_it(in_memory: bool) -> None:
+    disk, blocks = Disk(2 * CACHE_BLOCKS * BLOCK_BYTES), cache()
+    disk.in_memory = in_memory
+    await read_all(blocks, disk, shared=False)
+    assert set(disk.reads.values()) == {1}
+    assert held_bytes(blocks) <= (BEHIND + 2 + (0 if in_memory else 2 * MOST_AHEAD)) * BLOCK_BYTES
+
+
+async def test_source_that_is_in_memory_in_parts_comes_whole() -> None:
+    disk, blocks = Disk(3 * CACHE_BLOCKS * BLOCK_BYTES), cache()
+
+    async def step() -> None:
+        disk.in_memory = not disk.in_memory
+        await asyncio.sleep(0)
+
+    await read_all(blocks, disk, 700_001, step, shared=False)
+
+
+async def test_failure_at_once_is_raised_at_once_and_not_kept() -> None:
+    disk, blocks = Disk(BLOCK_BYTES), cache()
+    disk.in_memory, disk.failing = True, SourceChangedError("it changed")
+    with pytest.raises(SourceChangedError):
+        blocks.now(disk, 0, 10)
+    disk.failing = None
+    assert blocks.now(disk, 0, 10) == disk.expected(0, 10)
 
 
 async def test_view_is_good_until_the_loop_goes_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -9,6 +10,7 @@ import socket
 import tempfile
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -357,6 +359,69 @@ def test_no_buffer_and_no_hash_is_made_of_a_changed_source(tmp_path: Path, chang
         files.hash_blocks(100, 0, 1)
     with pytest.raises(SourceChangedError):
         files.check_unchanged()
+
+
+# ── at once ─────────────────────────────────────────────────────────────────────────────────────────
+CAN_TELL = hasattr(os, "RWF_NOWAIT")
+
+
+@pytest.fixture
+def sixty(tmp_path: Path) -> Iterator[OutgoingFiles]:
+    (tmp_path / "a").write_bytes(bytes(range(60)))
+    files = OutgoingFiles.scan(tmp_path / "a")
+    files.read_into(0, memoryview(bytearray(10)))  # now it is open
+    yield files
+    files.close()
+
+
+def test_what_the_system_has_in_memory_is_there_at_once(sixty: OutgoingFiles) -> None:
+    for start, end in ((0, 60), (0, 1), (59, 60), (7, 43)):
+        buffer = bytearray(end - start)
+        if not sixty.read_at_once(start, memoryview(buffer)):
+            assert not CAN_TELL or not sixty._tells_waiting
+            pytest.skip("THIS FILE SYSTEM DOES NOT TELL WHETHER A READING WAITS")
+        assert buffer == bytes(range(60))[start:end]
+
+
+def test_what_has_to_wait_is_left_alone(sixty: OutgoingFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pnb.files._descriptors._NO_WAITING", 8)
+    outcomes: list[int | OSError] = [BlockingIOError(errno.EAGAIN, "it is on the disk"), 20]
+
+    def preadv(descriptor: int, buffers: object, offset: int, flags: int) -> int:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert not sixty.read_at_once(0, memoryview(bytearray(50)))
+    assert not sixty.read_at_once(0, memoryview(bytearray(50))), "only a part is in memory"
+    outcomes += [OSError(errno.EOPNOTSUPP, "no"), 50]
+    assert not sixty.read_at_once(0, memoryview(bytearray(50)))
+    assert not sixty.read_at_once(0, memoryview(bytearray(50))), "who can't tell is not asked again"
+    assert outcomes == [50]
+
+
+def test_nothing_is_opened_and_no_border_crossed_at_once(tmp_path: Path) -> None:
+    many(tmp_path / "folder", [10, 10, 10])
+    files = OutgoingFiles.scan(tmp_path / "folder")
+    assert not files.read_at_once(0, memoryview(bytearray(5))), "it is not open yet"
+    files.read_into(0, memoryview(bytearray(5)))
+    assert not files.read_at_once(5, memoryview(bytearray(10))), "of two files"
+    for start, length in ((-1, 1), (30, 1), (0, 0), (2**63, 1)):
+        assert not files.read_at_once(start, memoryview(bytearray(length)))
+    files.close()
+    assert not files.read_at_once(0, memoryview(bytearray(5)))
+
+
+def test_nothing_of_a_changed_source_is_there_at_once(sixty: OutgoingFiles, tmp_path: Path) -> None:
+    if not sixty.read_at_once(0, memoryview(bytearray(50))):
+        pytest.skip("THIS FILE SYSTEM DOES NOT TELL WHETHER A READING WAITS")
+    found = (tmp_path / "a").stat()
+    (tmp_path / "a").write_bytes(b"y" * 60)
+    os.utime(tmp_path / "a", ns=(0, found.st_mtime_ns + 1))
+    with pytest.raises(SourceChangedError):
+        sixty.read_at_once(0, memoryview(bytearray(50)))
 
 
 def test_reading_and_hashing_take_no_memory_in_proportion(tmp_path: Path) -> None:
