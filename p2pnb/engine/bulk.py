@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Bulk", "BulkPath", "RelayPolicy"]
 
 WAITS_FOR_DIRECT_S: Final = 2.0  # then bulk starts on the relay, and moves up when something better stands
+BEST_TRANSPORT: Final = max(RANKS, key=lambda transport: RANKS[transport])
 CHUNKS_PER_TURN: Final = 8  # of one path; then frames that came in meanwhile have their turn
 ASK_AGAIN_S: Final = 5.0  # for lanes that are missing
 HELD_S: Final = 0.005  # a receiver that ran ahead of others looks again after this
@@ -192,13 +193,15 @@ class Bulk:
             return False
         if path.transport == "relay" and not self._relay_allowed():
             return False
+        if session.in_doubt(path.number):
+            return all(session.in_doubt(other.number) for other in self._link.paths())
+        if path.transport == BEST_TRANSPORT:
+            return True
         better = [
             other
             for other in self._link.paths()
             if other.up and not other.draining and RANKS[other.transport] > RANKS[path.transport]
         ]
-        if session.in_doubt(path.number):
-            return all(session.in_doubt(other.number) for other in self._link.paths())
         if all(session.suspect(other.number) for other in better):
             return True
         return path.transport == "relay" and self._relay_helps(better)

@@ -223,14 +223,18 @@ class OutgoingPart:
 
     def moved(self, transport: str, end: int) -> None:
         """Note that a chunk went out, and what the peer has acknowledged so far."""
-        self._note_resumed()
+        exchange = self.link.exchange
         now = time.monotonic()
-        self.moved_at, self.position = now, max(self.position, end)
+        self.moved_at = now
+        self.position = max(self.position, end)
         self.carriers.add(transport)
-        self.sent_bytes = self.link.exchange.sent_bytes(self.number)
-        self.meter.advance(self.link.exchange.acknowledged_bytes(self.number), now)
-        if not self.transfer.internal:
-            self.link.host.transfer_changed(self.transfer)
+        self.sent_bytes = exchange.sent_bytes(self.number)
+        acknowledged = exchange.acknowledged_bytes(self.number)
+        if acknowledged != self.meter.done_bytes or self._resumes:  # one acknowledgement is for many chunks
+            self._note_resumed()
+            self.meter.advance(acknowledged, now)
+            if not self.transfer.internal:
+                self.link.host.transfer_changed(self.transfer)
 
     def _note_resumed(self) -> None:
         if self._resumes:

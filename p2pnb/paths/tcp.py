@@ -37,6 +37,7 @@ DIAL_TIMEOUT_S: Final = 5.0
 ACCEPT_REST_S: Final = 0.5  # when the process is out of descriptors
 MAX_MESSAGE_BYTES: Final = max(CHUNK_BYTES_TCP, MAX_CONTROL_BYTES) + 64  # a record's header and tag, rounded up
 REST_READS: Final = 64  # turns of reading after a write failed: more than a socket's buffer holds
+READ_AHEAD_BYTES: Final = 64  # beyond a message, so that lengths and DATA frames need no reads of their own
 READS_PER_TURN: Final = 8  # then the loop's other work has its turn
 WRITES_PER_TURN: Final = 4
 UNSENT_BYTES: Final = 512 * 1024  # in the kernel, behind which chat waits; more brought no speed on any line measured
@@ -72,7 +73,7 @@ class TcpConnection:
         self._record_view = memoryview(self._record)
         self._most = MAX_BEFORE_PROOF_BYTES  # bytes of one message
         self._allowed: int | None = MAX_BEFORE_PROOF_BYTES + 4 * _LENGTH  # in all; None once proven
-        self._in = bytearray(_LENGTH + MAX_BEFORE_PROOF_BYTES)
+        self._in = bytearray(_LENGTH + MAX_BEFORE_PROOF_BYTES + READ_AHEAD_BYTES)
         self._in_view = memoryview(self._in)
         self._have = 0
         self._need = _LENGTH
@@ -196,7 +197,7 @@ class TcpConnection:
             if not self._reading:
                 return
             try:
-                count = self._sock.recv_into(self._in_view[self._have : self._need])
+                count = self._sock.recv_into(self._in_view[self._have : self._need + READ_AHEAD_BYTES])
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -211,26 +212,34 @@ class TcpConnection:
                     self._lost("too much came before the proof")
                     return
             self._have += count
-            if self._have == self._need:
-                self._complete()
+            if self._have >= self._need:
+                self._take_messages()
 
-    def _complete(self) -> None:
-        """A length or a message is whole."""
-        if self._need == _LENGTH:
-            length = int.from_bytes(self._in_view[:_LENGTH], "big")
+    def _take_messages(self) -> None:
+        """Hand over what is whole, and move the beginning of what follows to the front."""
+        view, have, start = self._in_view, self._have, 0
+        self._need = _LENGTH
+        while have - start >= _LENGTH:
+            length = int.from_bytes(view[start : start + _LENGTH], "big")
             if not 0 < length <= self._most:
                 self._lost(f"a message of {length} bytes was announced; at most {self._most} are taken")
                 return
-            self._need = _LENGTH + length
-            if self._need > len(self._in):
-                self._in = bytearray(_LENGTH + MAX_MESSAGE_BYTES)  # only ever for a proven peer
-                self._in_view = memoryview(self._in)
-            return
-        message = self._in_view[_LENGTH : self._need]
-        self._have, self._need = 0, _LENGTH
-        if self._listener is not None:
-            self._listener.message_received(message)
-        message.release()
+            end = start + _LENGTH + length
+            if end > have:
+                self._need = _LENGTH + length
+                break
+            message = view[start + _LENGTH : end]
+            if self._listener is not None:
+                self._listener.message_received(message)
+            message.release()
+            if self._closed:
+                return
+            start = end
+        if self._need + READ_AHEAD_BYTES > len(self._in):
+            self._in = bytearray(_LENGTH + MAX_MESSAGE_BYTES + READ_AHEAD_BYTES)  # only ever for a proven peer
+            self._in_view = memoryview(self._in)
+        self._have = have - start
+        self._in_view[: self._have] = view[start:have]
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────
     def close(self) -> None:

@@ -174,7 +174,7 @@ ExchangeEvent = (
 )
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """What to read and send next."""
 
     transfer: int
@@ -215,7 +215,10 @@ class _Outgoing(msgspec.Struct):
     @property
     def in_flight_bytes(self) -> int:
         """Bytes sent and not acknowledged."""
-        return sum(ranges.total for ranges in self.in_flight.values())
+        total = 0
+        for ranges in self.in_flight.values():
+            total += ranges.total
+        return total
 
 
 class _Incoming(msgspec.Struct):
@@ -270,15 +273,18 @@ class Exchange:
             self._turns.rotate(-1)
             out = self._outgoing[number]
             allowance = out.allowance
-            if allowance < max_bytes and out.in_flight_bytes and out.to_send.total > allowance:
+            if allowance < max_bytes and out.to_send.total > allowance and out.in_flight_bytes:
                 continue  # more credit is on its way: don't cut a small piece now
             piece = out.to_send.take(min(max_bytes, allowance)) if allowance > 0 else None
             if piece is not None:
-                out.in_flight.setdefault(path, RangeSet()).add(*piece)
-                out.sent += piece[1] - piece[0]
+                start, end = piece
+                if (flying := out.in_flight.get(path)) is None:
+                    flying = out.in_flight[path] = RangeSet()
+                flying.add(start, end)
+                out.sent += end - start
                 if not out.to_send:
                     self._turns.remove(number)
-                return Chunk(number, piece[0], piece[1] - piece[0])
+                return Chunk(number, start, end - start)
         return None
 
     def path_lost(self, path: PathId) -> None:

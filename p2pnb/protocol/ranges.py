@@ -1,4 +1,7 @@
-"""Sets of byte ranges [start, end), kept sorted and merged."""
+"""Sets of byte ranges [start, end), kept sorted and merged.
+
+Streams grow at their end and are taken from their front, thousands of times a second: both have a short way.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,14 @@ class RangeSet:
         """Add [start, end)."""
         if start >= end:
             return
+        if not self._ends or start >= self._ends[-1]:
+            if self._ends and start == self._ends[-1]:
+                self._ends[-1] = end
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+            self.total += end - start
+            return
         first = bisect_left(self._ends, start)  # first range that touches or lies behind
         last = bisect_right(self._starts, end)  # one past the last that touches
         if first < last:
@@ -50,6 +61,10 @@ class RangeSet:
 
     def remove(self, start: int, end: int) -> None:
         """Remove [start, end), or what of it is there."""
+        if self._starts and start <= self._starts[0] < end < self._ends[0]:
+            self.total -= end - self._starts[0]
+            self._starts[0] = end
+            return
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         if start >= end or first >= last:
@@ -63,6 +78,8 @@ class RangeSet:
 
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the parts of [start, end) that are not in the set."""
+        if not self._ends or start >= self._ends[-1]:
+            return [(start, end)] if start < end else []
         gaps = []
         for i in range(bisect_right(self._ends, start), len(self._starts)):
             a, b = self._starts[i], self._ends[i]

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from struct import Struct
 from typing import Final
 
 import msgspec
@@ -59,7 +60,9 @@ PathId = int  # chosen by the caller, unique within the session
 
 ACK_DELAY_S: Final = 0.025  # most acknowledgements ride on a frame that goes back anyway
 ACK_EVERY: Final = 16  # frames
-CHUNK_HEADER_BYTES: Final = 13
+_BULK_PLACE: Final = Struct(">IQ")  # transfer, offset
+_BULK_HEADER: Final = Struct(">BIQ")  # frame type, transfer, offset
+CHUNK_HEADER_BYTES: Final = _BULK_HEADER.size
 SUSPECT_ROUND_TRIPS: Final = 4  # of the path's own round trip, measured under load
 
 
@@ -77,7 +80,7 @@ class ChunkReceived(msgspec.Struct, frozen=True):
     data: memoryview
 
 
-class DataFollows(msgspec.Struct, frozen=True):
+class DataFollows(msgspec.Struct, frozen=True, gc=False):
     """Event: the next record of this path is the bytes of a transfer's stream from this offset on."""
 
     path: PathId
@@ -466,13 +469,14 @@ class Session:
     def _on_chunk(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         if len(body) < CHUNK_HEADER_BYTES - 1:
             raise ProtocolError("chunk cut short")
-        transfer, offset = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:12], "big")
-        self._events.append(ChunkReceived(transfer, offset, body[12:]))
+        transfer, offset = _BULK_PLACE.unpack_from(body)
+        self._events.append(ChunkReceived(transfer, offset, body[_BULK_PLACE.size :]))
 
     def _on_data(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         if len(body) != CHUNK_HEADER_BYTES - 1:
             raise ProtocolError("data header of the wrong length")
-        self._events.append(DataFollows(path, int.from_bytes(body[:4], "big"), int.from_bytes(body[4:], "big")))
+        transfer, offset = _BULK_PLACE.unpack(body)
+        self._events.append(DataFollows(path, transfer, offset))
 
     def _on_close(self, path: PathId, state: _Path, body: memoryview, now: float) -> None:
         self._events.append(PathLost(path, "closed by the peer"))
@@ -495,9 +499,9 @@ class Session:
 
 def chunk_header(transfer: int, offset: int) -> bytes:
     """Return what precedes the bytes of a chunk in its frame."""
-    return bytes([FrameType.CHUNK]) + transfer.to_bytes(4, "big") + offset.to_bytes(8, "big")
+    return _BULK_HEADER.pack(FrameType.CHUNK, transfer, offset)
 
 
 def data_header(transfer: int, offset: int) -> bytes:
     """Return the frame that goes before a record of nothing but a transfer's bytes."""
-    return bytes([FrameType.DATA]) + transfer.to_bytes(4, "big") + offset.to_bytes(8, "big")
+    return _BULK_HEADER.pack(FrameType.DATA, transfer, offset)

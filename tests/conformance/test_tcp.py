@@ -16,7 +16,15 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from p2pnb.paths import tcp
-from p2pnb.paths.tcp import MAX_MESSAGE_BYTES, MAX_STRANGERS, TOKEN_BYTES, TcpConnection, TcpListener, dial
+from p2pnb.paths.tcp import (
+    MAX_MESSAGE_BYTES,
+    MAX_STRANGERS,
+    READ_AHEAD_BYTES,
+    TOKEN_BYTES,
+    TcpConnection,
+    TcpListener,
+    dial,
+)
 from p2pnb.protocol.wire import CHUNK_BYTES_TCP, MAX_BEFORE_PROOF_BYTES, PROOF_TIMEOUT_S
 from tests.conformance.check_connection import CHECKS, End, Listener, Pair, check_connection
 
@@ -188,6 +196,35 @@ async def test_bytes_that_dribble_in_one_by_one_become_whole_messages() -> None:
         assert await listener.heard(3) == messages
 
 
+async def test_messages_of_any_size_in_one_piece_come_whole_and_in_order() -> None:
+    """Some end within what is read ahead, some begin there, some fill it."""
+    async with raw_pair(trusted=True) as (theirs, _, listener):
+        sizes = [*range(1, 2 * READ_AHEAD_BYTES, 3), 70_000, 1, 60, 61, 64, MAX_MESSAGE_BYTES, *range(70, 50, -1), 5]
+        messages = [os.urandom(size) for size in sizes]
+        loop = asyncio.get_running_loop()
+        sending = loop.create_task(loop.sock_sendall(theirs, b"".join(map(framed, messages))))
+        assert await listener.heard(len(messages)) == messages
+        await sending
+
+
+async def test_what_was_read_ahead_is_not_forgotten_in_a_pause() -> None:
+    async with raw_pair(trusted=True) as (theirs, connection, listener):
+        take = listener.message_received
+
+        def pausing(message: bytes | memoryview) -> None:
+            connection.pause_reading()
+            take(message)
+
+        listener.message_received = pausing  # type: ignore[method-assign]
+        theirs.sendall(b"".join(framed(bytes([number])) for number in range(8)))
+        assert await listener.heard(8) == [bytes([number]) for number in range(8)]
+        theirs.sendall(framed(b"later"))
+        await asyncio.sleep(0.05)
+        assert len(listener.messages) == 8
+        connection.resume_reading()
+        assert (await listener.heard(9))[-1] == b"later"
+
+
 @pytest.mark.parametrize("end", ["close", "reset"])
 async def test_cut_inside_a_record_gives_nothing_of_it_away(end: str) -> None:
     """F24: at every offset of a small frame."""
@@ -215,7 +252,8 @@ async def test_impossible_length_before_the_proof_ends_the_connection(length: in
         await listener.until(lambda: listener.lost, "it ends")
         assert "announced" in listener.lost[0]
         assert listener.messages == []
-        assert len(connection._in) <= MAX_BEFORE_PROOF_BYTES + 4, "a length by itself takes no memory"
+        most = MAX_BEFORE_PROOF_BYTES + 4 + READ_AHEAD_BYTES
+        assert len(connection._in) <= most, "a length by itself takes no memory"
 
 
 @pytest.mark.parametrize("length", [0, MAX_MESSAGE_BYTES + 1, 1 << 31, (1 << 32) - 1])
@@ -236,7 +274,7 @@ async def test_unproven_end_is_read_a_few_hundred_bytes_at_most() -> None:
             assert sent < 1_000_000
         assert "before the proof" in listener.lost[0]
         assert sum(map(len, listener.messages)) <= MAX_BEFORE_PROOF_BYTES
-        assert len(connection._in) <= MAX_BEFORE_PROOF_BYTES + 4
+        assert len(connection._in) <= MAX_BEFORE_PROOF_BYTES + 4 + READ_AHEAD_BYTES
 
 
 async def test_close_while_bulk_is_half_written_leaves_nothing_queued() -> None:
