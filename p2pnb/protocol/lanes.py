@@ -11,6 +11,10 @@ whether bulk would have taken more lanes' room. From that a small hill climber d
 
 One lane is enough on most lines: a try costs a few connections, and is made only while the present ones are the
 bottleneck. Lanes are given back when nothing has moved for a while.
+
+A lane that is the bottleneck and has next to nothing under way is held back by losses, not by the line: a full line
+has a queue, and the round trip shows it. Then the first try is EAGER times as many: twice as many of so little is
+lost in the noise, and climbing by twos takes longer than most transfers.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from typing import Final
 __all__ = ["LaneControl"]
 
 LINEAR: Final = 1.6  # a doubling that brought so much is followed by a quadrupling
+EAGER: Final = 8
+NEXT_TO_NOTHING: Final = 96 * 1024  # bytes under way: a queue of the most modest router and what the line itself holds
 ENOUGH_UP: Final = 0.75  # of the new lanes: one whose packets were lost comes later, and is not waited for
 GAIN: Final = 1.2  # what a doubling has to bring; less is noise, and every lane costs computing
 COLLAPSE: Final = 0.5  # of the goodput that was held: look again
@@ -85,7 +91,8 @@ class LaneControl:
             case _Phase.MEASURING:
                 if took >= window:
                     self._measured(now, acknowledged)
-                    self._try_more(now, acknowledged, lanes)
+                    starved = self.count == 1 and 0 < self.goodput * round_trip_s < NEXT_TO_NOTHING
+                    self._try_more(now, acknowledged, lanes, EAGER if starved else 2)
             case _Phase.SETTLING:
                 settle = max(LEAST_SETTLE_S, SETTLE_ROUND_TRIPS * round_trip_s)
                 before = self._base[0]

@@ -105,6 +105,23 @@ def test_vain_tries_become_rarer() -> None:
     assert max(count for _, count in sender.counts) == 2, "never more than twice what is known to be good"
 
 
+def test_lanes_starved_by_losses_fill_the_line_within_seconds() -> None:
+    """What one association of libwebrtc has at 50 ms and 1 % loss: 0.3 MB/s of 12.5."""
+    sender = Sender(capped(0.3e6, 11.5e6), most=48, noise=0.3).run(8)
+    assert sender.lanes >= 32
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_of_a_starved_lane_hides_no_gain(seed: int) -> None:
+    sender = Sender(capped(0.3e6, 11.5e6), most=48, noise=0.9, seed=seed).run(12)
+    assert sender.lanes >= 8
+
+
+def test_slow_line_whose_queue_is_full_is_not_taken_for_a_lossy_one() -> None:
+    sender = Sender(flat(2 * MBIT), round_trip_s=0.8).run(200)
+    assert max(count for _, count in sender.counts) == 2
+
+
 @pytest.mark.parametrize("cap", [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.9, 8.0, 12.0, 16.0])
 @pytest.mark.parametrize("round_trip_s", [0.01, 0.1, 0.3])
 def test_lossy_line_is_filled_to_three_quarters_within_half_a_minute(cap: float, round_trip_s: float) -> None:
