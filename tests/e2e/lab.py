@@ -11,6 +11,11 @@ from playwright.sync_api import Browser, Locator, Page
 from p2pnb.demo.servers import JupyterServer
 
 TIMEOUT_MS = 60_000
+_WATCH_GAPS = """() => {
+  window.__gap = 0; window.__last = Date.now();
+  setInterval(() => { const now = Date.now(); window.__gap = Math.max(window.__gap, now - window.__last);
+                      window.__last = now }, 50);
+  return 1 }"""
 
 
 class Notebook:
@@ -27,10 +32,37 @@ class Notebook:
         self.dialogs: list[str] = []
         self.page.on("dialog", self._on_dialog)
         self.page.goto(server.page(path))
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.ready; return 1 }")
+        self._ready()
         if dark:
             self.theme("JupyterLab Dark")
+
+    def _ready(self) -> None:
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.ready; return 1 }")
+
+    def reload(self) -> None:
+        """Load the page again, as a person would; the kernel goes on."""
+        self.saved()
+        self.page.reload()
+        self._ready()
+
+    def freeze(self) -> None:
+        """Do with the page what a browser does with a tab that nobody looks at: nothing runs in it until `thaw`.
+
+        By its debugger: headless Chromium takes every page for visible, and freezes none of those.
+        """
+        self.page.evaluate(_WATCH_GAPS)
+        self._debugger = self.context.new_cdp_session(self.page)
+        self._debugger.send("Debugger.enable")
+        self._debugger.send("Debugger.pause")
+
+    def thaw(self, after_s: float) -> None:
+        """Let the page run again, after it stood for so long at least."""
+        self._debugger.send("Debugger.resume")
+        self._debugger.send("Debugger.disable")
+        self._debugger.detach()
+        stood = self.page.evaluate("() => Math.max(window.__gap, Date.now() - window.__last)") / 1000
+        assert stood >= after_s, f"the page stood for {stood:.1f} s only, so this shows nothing"
 
     def _on_dialog(self, dialog) -> None:
         self.dialogs.append(dialog.message)

@@ -62,6 +62,35 @@ def test_the_panel_answers_while_a_cell_runs(pair):
     wait_for(lambda: ben.count(busy) != "[*]:", 20, "the cell to end")
 
 
+def test_a_tab_that_is_frozen_or_loaded_again_loses_nothing(pair):
+    """F15: the room lives in the kernel, and its panel shows what came meanwhile."""
+    ada, ben = pair
+    ada.tab("Chat")
+    ben.tab("Chat")
+    ada.freeze()
+    ben.panel.get_by_role("textbox", name="Message").fill("while you sleep")
+    ben.page.keyboard.press("Enter")
+    ben.run_cell(ben.add_cell("room.send({'seen': False}, 'note').result(10).state"))
+    states = ben.add_cell(
+        "import time; until = time.monotonic() + 12; states = set()\n"
+        "while time.monotonic() < until: states.add(room.peers['Ada'].state); time.sleep(0.1)\n"
+        "states"
+    )  # longer than it takes to notice a dead path
+    assert "{'here'}" in ben.run_cell(states)
+    ada.thaw(after_s=12)
+    ada.panel.get_by_role("log").get_by_text("while you sleep").wait_for(timeout=10_000)
+    ada.reload()
+    ada.panel.wait_for()
+    ada.tab("Chat")
+    log = ada.panel.get_by_role("log")
+    log.get_by_text("while you sleep").wait_for(timeout=20_000)
+    ada.panel.get_by_role("textbox", name="Message").fill("good morning")
+    ada.page.keyboard.press("Enter")
+    ben.panel.get_by_role("log").get_by_text("good morning", exact=True).wait_for(timeout=10_000)
+    ada.tab("Data")
+    ada.panel.get_by_text("note").first.wait_for()
+
+
 def test_a_file_from_the_browser_lands_at_the_other_side(pair, tmp_path, screenshots):
     ada, ben = pair
     content = bytes(range(256)) * 20_000  # 5 MB: several pieces
