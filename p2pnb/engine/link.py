@@ -24,7 +24,7 @@ import msgspec
 from p2pnb.engine.arena import Arena
 from p2pnb.engine.blocks import BlockCache
 from p2pnb.engine.buffers import WriteBuffers
-from p2pnb.engine.bulk import Bulk, RelayPolicy
+from p2pnb.engine.bulk import Bulk, RelayPolicy, Turn
 from p2pnb.engine.direct import DirectTcp
 from p2pnb.engine.greeting import Greeting
 from p2pnb.engine.receiving import Incoming
@@ -102,6 +102,7 @@ class LinkHost(Protocol):
     arena: Arena
     blocks: BlockCache
     write_buffers: WriteBuffers
+    turn: Turn
 
     @property
     def hub(self) -> PayloadSender: ...

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 from p2pnb.engine.arena import Arena
 from p2pnb.engine.blocks import BlockCache
 from p2pnb.engine.buffers import WriteBuffers
-from p2pnb.engine.bulk import RelayPolicy
+from p2pnb.engine.bulk import RelayPolicy, Turn
 from p2pnb.engine.hub_client import HubAddress, HubClient
 from p2pnb.engine.link import Link, LinkState
 from p2pnb.engine.pull import Pull
@@ -115,6 +115,7 @@ class Member:
         self.loop = engine.loop
         self.arena = Arena()
         self.write_buffers = WriteBuffers()
+        self.turn = Turn(self.loop)
         self.blocks = BlockCache(self.in_worker, engine.loop)
         self.sharing = Sharing(self)
         self._tcp: TcpListener | None = None

@@ -38,8 +38,7 @@ ACCEPT_REST_S: Final = 0.5  # when the process is out of descriptors
 MAX_MESSAGE_BYTES: Final = max(CHUNK_BYTES_TCP, MAX_CONTROL_BYTES) + 64  # a record's header and tag, rounded up
 REST_READS: Final = 64  # turns of reading after a write failed: more than a socket's buffer holds
 READ_AHEAD_BYTES: Final = 64  # beyond a message, so that lengths and DATA frames need no reads of their own
-READS_PER_TURN: Final = 8  # then the loop's other work has its turn
-WRITES_PER_TURN: Final = 4
+TURN_S: Final = 0.003  # of reading; then the loop's other work has its turn
 UNSENT_BYTES: Final = 512 * 1024  # in the kernel, behind which chat waits; more brought no speed on any line measured
 LONG_ROUND_TRIP_S: Final = 0.003  # from here on BBR beats Cubic; below, its pacing only costs
 _LENGTH: Final = 4
@@ -155,14 +154,11 @@ class TcpConnection:
         self._lost(reason)
 
     def _on_writable(self) -> None:
-        for _ in range(WRITES_PER_TURN):
-            if not self._write() or self._out:
-                return
-            if self._listener is not None:
-                self._listener.buffer_low()
-            if not self._out:
-                self._stop_writing()
-                return
+        if not self._write() or self._out:
+            return
+        self._stop_writing()  # what is sent now goes to the kernel at once, as long as it takes it
+        if self._listener is not None:
+            self._listener.buffer_low()
 
     def _stop_writing(self) -> None:
         if self._writing:
@@ -193,9 +189,8 @@ class TcpConnection:
             self._loop.add_reader(self._sock, self._on_readable)
 
     def _on_readable(self) -> None:
-        for _ in range(READS_PER_TURN):
-            if not self._reading:
-                return
+        end = self._loop.time() + TURN_S
+        while self._reading and self._loop.time() < end:
             try:
                 count = self._sock.recv_into(self._in_view[self._have : self._need + READ_AHEAD_BYTES])
             except (BlockingIOError, InterruptedError):

@@ -21,6 +21,7 @@ from p2pnb.engine import direct as direct_module
 from p2pnb.engine.arena import Arena
 from p2pnb.engine.blocks import BlockCache
 from p2pnb.engine.buffers import WriteBuffers
+from p2pnb.engine.bulk import Turn
 from p2pnb.engine.direct import DIALS_PER_MINUTE, DirectTcp
 from p2pnb.engine.link import Link, RelayPolicy
 from p2pnb.errors import ProtocolError
@@ -42,6 +43,7 @@ class DirectHost(Host):
         super().__init__(my_id, line)
         self.relay_policy, self.direct_tcp, self.engine = RelayPolicy.FALLBACK, True, "aiortc"
         self.arena, self.write_buffers = Arena(), WriteBuffers()
+        self.turn = Turn(asyncio.get_running_loop())
         self.blocks = BlockCache(self.in_worker, self.loop)
         self.listener = TcpListener()
         self.listener.open()

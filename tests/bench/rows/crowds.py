@@ -39,7 +39,7 @@ async def eight_receivers(run: Run) -> None:
         size = await ada.value(call("peer.array", megabytes))
         rates: dict[int, list[float]] = {1: [], RECEIVERS: []}
         began = time.monotonic()
-        for number in range(1 if run.quick else 3):
+        for number in range(1 if run.quick else 6):
             for count, samples in rates.items():
                 await asyncio.to_thread(warm_memory, (count + 1) * size)
                 item, to = f"bulk {number} {count}", names[:count]
