@@ -21,7 +21,9 @@ import psutil
 
 from tests.bench.registry import Unavailable
 
-__all__ = ["MEBIBYTE", "TMPFS", "PeakMemory", "facts", "fill_fresh_memory", "room_for_files", "warm_memory"]
+__all__ = [
+    "MEBIBYTE", "TMPFS", "PeakMemory", "facts", "fill_fresh_memory", "room_for_files", "settle_disks", "warm_memory",
+]  # fmt: skip
 
 MEBIBYTE: Final = 1 << 20
 TMPFS: Final = "tmpfs"
@@ -88,6 +90,12 @@ def warm_memory(size_bytes: int) -> None:
     spare = psutil.virtual_memory().available - (2 << 30)
     if spare > 0:
         fill_fresh_memory(min(size_bytes, spare), huge_pages=True)
+
+
+def settle_disks() -> None:
+    """Have the system write out what waits for its disks, so that it does not do so during the next run."""
+    if hasattr(os, "sync"):
+        os.sync()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,15 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.machine import MEBIBYTE, TMPFS, PeakMemory, fill_fresh_memory, room_for_files, warm_memory
+from tests.bench.machine import (
+    MEBIBYTE,
+    TMPFS,
+    PeakMemory,
+    fill_fresh_memory,
+    room_for_files,
+    settle_disks,
+    warm_memory,
+)
 from tests.bench.references.wormhole import Mailbox, mailbox
 from tests.bench.registry import MEDIAN, WORST, Contestant, Goal, Run, row
 from tests.bench.rows.channels import bare_channel
@@ -126,6 +134,7 @@ class Wormhole:
     async def once(self) -> float:
         """Return the MB/s of one run."""
         size = _size(self._file)
+        await asyncio.to_thread(settle_disks)
         await asyncio.to_thread(warm_memory, 6 * size // 5)
         sent = await self._servers.send(self._file)
         self._peak_mib = max(self._peak_mib, sent.peak_mib)
@@ -200,6 +209,7 @@ class Files:
     async def once(self) -> float:
         """Return the MB/s of one transfer, of a file that came as it was sent."""
         name, size = self._file.name, _size(self._file)
+        await asyncio.to_thread(settle_disks)
         await asyncio.to_thread(warm_memory, 6 * size // 5)
         with PeakMemory(**self._pids) as memory:
             sent, came = await asyncio.gather(
