@@ -68,7 +68,8 @@ class BlockCache:
                 self._start(source, self._missing(source, first, last + self._ahead))
                 return None
             start = index * BLOCK_BYTES
-            parts.append(block[max(0, offset - start) : offset + length - start])
+            part = block[max(0, offset - start) : offset + length - start]
+            parts.append(part if first == last else bytes(part))  # the next block may take this one's buffer
         if not self._sources[source]:
             ahead = self._missing(source, last + 1, last + self._ahead)
             if 2 * len(ahead) >= self._ahead:  # several at once
