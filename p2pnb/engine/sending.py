@@ -65,6 +65,11 @@ class Outgoing:
         return all(part.state.ended for part in self.parts)
 
     @property
+    def shared(self) -> bool:
+        """True if several receivers want the same bytes."""
+        return len(self.parts) > 1
+
+    @property
     def can_retry(self) -> bool:
         """True if a receiver did not get it for a reason that may pass."""
         return self.ended and any(part.state is TransferState.FAILED for part in self.parts)
@@ -83,7 +88,7 @@ class Outgoing:
 
         Nobody waits for one that stands still: it reads again, later.
         """
-        if not self.source.blocking or len(self.parts) == 1:
+        if not self.source.blocking or not self.shared:
             return False
         limit = time.monotonic() - STALLED_S
         slow = [other for other in self.parts if other.state is TransferState.MOVING and other.moved_at > limit]
@@ -165,13 +170,9 @@ class OutgoingPart:
 
     def _content_now(self, offset: int, length: int) -> bytes | memoryview | None:
         source = self.transfer.source
-        if source.blocking:
-            try:
-                return self.link.host.blocks.now(source, offset, length, shared=len(self.transfer.parts) > 1)
-            except P2PError as error:
-                self._source_failed(error)
-                return None
         try:
+            if source.blocking:
+                return self.link.host.blocks.now(source, offset, length, shared=self.transfer.shared)
             return source.read(offset, length)
         except P2PError as error:
             self._source_failed(error)
@@ -185,10 +186,8 @@ class OutgoingPart:
         ahead = max(0, len(source.head) - offset)
         try:
             if length > ahead:
-                shared = len(self.transfer.parts) > 1
-                await self.link.host.blocks.get(
-                    source, max(0, offset - len(source.head)), length - ahead, shared=shared
-                )
+                start = max(0, offset - len(source.head))
+                await self.link.host.blocks.get(source, start, length - ahead, shared=self.transfer.shared)
         except P2PError as error:
             self._source_failed(error)
         except (OSError, ValueError) as error:
